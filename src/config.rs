@@ -1,0 +1,129 @@
+//! Locations and Job settings: strict YAML in, checked values out. Defines [`Location`] (where backups are kept) and
+//! [`Config`] (what `kubectl-backup-config` holds). Has no client: who reads the ConfigMap passes the text.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where backups are kept, with how to get in. Holds no credential itself, so it may travel in a Job's environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Location {
+    /// The name it has in the configuration; `None` where a URL was given on the command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where the bytes are.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The IAM role that the Job assumes with its own service account token. `None`: whatever the pod is given (IRSA
+    /// by annotation, EKS Pod Identity, static keys).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// A Secret in the install namespace with `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, if need be,
+    /// `AWS_SESSION_TOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret: Option<String>,
+    /// Backups are read from here, never written.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Place {
+    /// A bucket, or a prefix in one.
+    S3(S3),
+    /// A folder on this machine; only with `--local`.
+    Folder(PathBuf),
+}
+
+/// A bucket, or a prefix in one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3 {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all keys begin with; empty, or ends without `/`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// The bucket's region. `None`: the environment's, else what the bucket says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The URL of an S3-compatible server; `None` for AWS. Its STS is expected there too, as with MinIO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Address the bucket in the path instead of the host name. On by default where `endpoint` is set.
+    #[serde(default)]
+    pub path_style: bool,
+}
+
+/// What `kubectl-backup-config` holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The locations by name.
+    pub locations: BTreeMap<String, Location>,
+    /// The location that is meant where none is named: the one so marked, or the only one.
+    pub default_location: Option<String>,
+    /// How Jobs are made.
+    pub job: JobSettings,
+}
+
+/// How Jobs are made. Field names and values are those of the Kubernetes pod specification.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct JobSettings {
+    /// The image; `None`: the one this version was released with.
+    pub image: Option<String>,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub image_pull_policy: Option<String>,
+    /// Names of Secrets for the registry.
+    pub image_pull_secrets: Vec<String>,
+    /// CPU and memory; `None`: 100m and 128Mi asked for, 512Mi at most.
+    pub resources: Option<serde_json::Value>,
+    /// Labels a node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated, as in a pod.
+    pub tolerations: Vec<serde_json::Value>,
+    /// Annotations of the pods.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels of the pods.
+    pub labels: BTreeMap<String, String>,
+    /// Environment variables, such as `HTTPS_PROXY`.
+    pub env: BTreeMap<String, String>,
+    /// Priority class of the pods.
+    pub priority_class_name: Option<String>,
+    /// Audience of the projected service account token; `None`: `sts.amazonaws.com`.
+    pub audience: Option<String>,
+    /// Seconds after which a finished Job and its status go; `None`: 86,400.
+    pub ttl_seconds_after_finished: Option<i32>,
+    /// Seconds a Job may run in all; `None`: 86,400.
+    pub active_deadline_seconds: Option<i64>,
+}
+
+/// Why a configuration or a location can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The YAML doesn't parse or holds what it shouldn't; the text gives line and column.
+    #[error("`kubectl-backup-config`: {0}")]
+    Yaml(String),
+    /// A value is not allowed.
+    #[error("`{field}`: {message}")]
+    Value {
+        /// The path of the field.
+        field: String,
+        /// What is wrong, and the way out.
+        message: String,
+    },
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::S3(s3) if s3.prefix.is_empty() => write!(f, "s3://{}", s3.bucket),
+            Place::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, s3.prefix),
+            Place::Folder(path) => write!(f, "file://{}", path.display()),
+        }
+    }
+}
