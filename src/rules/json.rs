@@ -62,6 +62,11 @@ impl Labels<'_> {
         self.0.iter().find(|(k, _)| &**k == key).map(|(_, value)| &**value)
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the key has exactly this value.
     pub fn has(&self, key: &str, value: &str) -> bool {
         self.get(key) == Some(value)

@@ -5,23 +5,26 @@
 //! [`verdict::Verdict`] and the plan's digest. Knows nothing of clients, archives or where a kind's list comes from:
 //! what the API server serves is passed in as [`kinds::Served`].
 //!
-//! - [`builtin`]: what every Kubernetes has: its API groups and kubectl's short names
-//! - [`kinds`]: kinds as people spell them, resolved against what is served
-//! - [`selection`]: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
-//! - [`needs`]: the cluster-scoped objects that namespaced ones need
-//! - [`restorable`]: facts of an object in few bytes; what is never restored, what a controller makes anew
-//! - [`waves`]: the order of a restore
-//! - [`owners`]: owner references: who is created after whom, and the new uids
-//! - [`mapping`]: `--map-namespace`
-//! - [`tidy`]: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
-//! - [`verdict`]: what happens to each object, and the digest of a plan
+//! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
+//! - `kinds`: kinds as people spell them, resolved against what is served
+//! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
+//! - `needs`: the cluster-scoped objects that namespaced ones need
+//! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
+//! - `waves`: the order of a restore
+//! - `owners`: owner references: who is created after whom, and the new uids
+//! - `mapping`: `--map-namespace`
+//! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
+//! - `verdict`: what happens to each object, and the digest of a plan
 
 pub mod builtin;
 mod json;
 pub mod kinds;
 pub mod needs;
+pub mod owners;
+pub mod restorable;
 pub mod selection;
 mod spelling;
+pub mod waves;
 
 pub use json::Labels;
 pub use spelling::similar;
