@@ -20,10 +20,12 @@ pub mod builtin;
 mod json;
 pub mod kinds;
 pub mod needs;
+mod nodeports;
 pub mod owners;
 pub mod restorable;
 pub mod selection;
 mod spelling;
+pub mod tidy;
 pub mod waves;
 
 pub use json::Labels;
