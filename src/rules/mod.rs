@@ -19,6 +19,7 @@
 pub mod builtin;
 mod json;
 pub mod kinds;
+pub mod mapping;
 pub mod needs;
 mod nodeports;
 pub mod owners;
@@ -26,6 +27,7 @@ pub mod restorable;
 pub mod selection;
 mod spelling;
 pub mod tidy;
+pub mod verdict;
 pub mod waves;
 
 pub use json::Labels;
