@@ -268,8 +268,8 @@ fn exit_code(status: &Status) -> Result<i32, String> {
     codes.find_map(|cause| cause.message.as_deref()?.parse().ok()).ok_or(message)
 }
 
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes on one line; causes that the text before already holds are left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
