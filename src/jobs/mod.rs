@@ -6,6 +6,7 @@
 //! nothing here reads a clock or the environment: times and names are arguments.
 
 mod api;
+pub mod diagnose;
 mod error;
 pub mod publish;
 pub mod status;
@@ -15,6 +16,7 @@ mod text;
 #[cfg(test)]
 mod fake;
 
+pub use diagnose::{Cause, Diagnosis};
 pub use error::{Error, Rule};
 pub use status::Status;
 pub use submit::{Account, JobSpec, Submitted, delete, submit};
