@@ -65,7 +65,7 @@ impl Deed<'_> {
     }
 
     /// Waits for the answer to one request.
-    pub(crate) async fn once<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    pub(crate) async fn once<T>(self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
             Ok(answer) => answer.map_err(|error| self.judge(error)),
             Err(_) => Err(Error::TimedOut { deed: self.to_string(), timeout: REQUEST_TIMEOUT }),

@@ -12,6 +12,7 @@ pub mod publish;
 pub mod status;
 pub mod submit;
 mod text;
+pub mod watch;
 
 #[cfg(test)]
 mod fake;
@@ -20,6 +21,7 @@ pub use diagnose::{Cause, Diagnosis};
 pub use error::{Error, Rule};
 pub use status::Status;
 pub use submit::{Account, JobSpec, Submitted, delete, submit};
+pub use watch::{Ended, How, JobState, PodView, Until, View, Wait, watch};
 
 /// The value of `app.kubernetes.io/name` on everything that is ours.
 pub const APP: &str = "kubectl-backup";
@@ -44,3 +46,8 @@ pub const TASK_LIMIT: usize = 100 * 1024;
 const MANAGER: &str = "kubectl-backup";
 /// The annotation that tells one submission from another.
 const SUBMISSION: &str = "kubectl-backup/submission";
+
+/// Selects the pods of a run. The Job controller sets the label (Kubernetes 1.27 and later).
+fn selector(id: &crate::id::BackupId) -> String {
+    format!("batch.kubernetes.io/job-name={id}")
+}
