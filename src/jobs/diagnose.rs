@@ -87,10 +87,14 @@ impl Cause {
                 "see `job.resources`, `job.nodeSelector` and `job.tolerations`; where an autoscaler adds a node, it goes on by itself"
             }
             Self::Quota => "raise the quota of the install namespace, or ask for less in `job.resources`",
-            Self::Admission => "admit the pod, or set what is asked for in `job.labels`, `job.annotations` or `job.resources`",
+            Self::Admission => {
+                "admit the pod, or set what is asked for in `job.labels`, `job.annotations` or `job.resources`"
+            }
             Self::ServiceAccount => "run `kubectl backup init`",
             Self::PodCreation => "`kubectl describe job` shows the same events as they go on",
-            Self::ContainerConfig => "is the Secret that the location names as `credentialsSecret` in the install namespace?",
+            Self::ContainerConfig => {
+                "is the Secret that the location names as `credentialsSecret` in the install namespace?"
+            }
             Self::ContainerStart => "is the image for this node's architecture, and is it ours?",
             Self::Mount => "what the pod mounts are its own tokens; the node's kubelet knows more",
             Self::Sandbox => "the node's network plugin failed; on EKS a subnet may have run out of addresses",
@@ -176,7 +180,8 @@ fn of_failed(job: &Job, failed: &JobCondition, newest: Option<&Pod>, events: &[E
 
 fn of_pod(pod: &Pod, events: &[Event]) -> Option<Diagnosis> {
     let status = pod.status.as_ref()?;
-    let found = |cause, message: &str, definite| Some(Diagnosis::new(cause, name("pod", &pod.metadata), message, definite));
+    let found =
+        |cause, message: &str, definite| Some(Diagnosis::new(cause, name("pod", &pod.metadata), message, definite));
     if status.reason.as_deref() == Some("Evicted") {
         return found(Cause::Evicted, status.message.as_deref().unwrap_or_default(), false);
     }
@@ -215,7 +220,11 @@ fn of_pod(pod: &Pod, events: &[Event]) -> Option<Diagnosis> {
 fn of_waiting(waiting: &ContainerStateWaiting, pod: &Pod, events: &[Event]) -> Option<(Cause, String, bool)> {
     let message = waiting.message.clone().unwrap_or_default();
     let cause = match waiting.reason.as_deref().unwrap_or_default() {
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "SignatureValidationFailed" | "ImageInspectError" => {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed"
+        | "ImageInspectError" => {
             let message = pull_message(message, pod, events);
             let definite = never_pulls(&message);
             return Some((Cause::ImagePull, message, definite));

@@ -19,13 +19,15 @@ pub(crate) struct Call {
 
 type Change = Box<dyn FnOnce(&mut BTreeMap<String, Value>) + Send>;
 
+/// Method, path, and the answer still to give: `None` is a connection that breaks.
+type Answer = (String, String, Option<(u16, Bytes)>);
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
     calls: Vec<Call>,
     revision: u64,
-    /// Method, path, answers still to give: `None` is a connection that breaks.
-    answers: Vec<(String, String, Option<(u16, Bytes)>)>,
+    answers: Vec<Answer>,
     /// Method, path, how many such calls come before it, what changes then.
     changes: Vec<(String, String, usize, Change)>,
 }
@@ -153,18 +155,22 @@ impl State {
             return (200, object.clone());
         }
         let last = call.path.rsplit('/').next().unwrap_or_default();
-        let collections = [
-            "pods", "events", "jobs", "clusterrolebindings", "configmaps",
-        ];
+        let collections = ["pods", "events", "jobs", "clusterrolebindings", "configmaps"];
         if !collections.contains(&last) {
             return not_found(call);
         }
         let selector = query_value(&call.query, "labelSelector");
         let below = |path: &str| {
-            path.strip_prefix(&call.path).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| !rest.contains('/'))
+            path.strip_prefix(&call.path)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|rest| !rest.contains('/'))
         };
-        let items: Vec<&Value> =
-            self.objects.iter().filter(|(path, object)| below(path) && selected(object, &selector)).map(|(_, o)| o).collect();
+        let items: Vec<&Value> = self
+            .objects
+            .iter()
+            .filter(|(path, object)| below(path) && selected(object, &selector))
+            .map(|(_, o)| o)
+            .collect();
         (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}))
     }
 

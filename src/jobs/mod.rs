@@ -6,9 +6,14 @@
 //! nothing here reads a clock or the environment: times and names are arguments.
 
 mod api;
+pub mod binding;
 pub mod diagnose;
 mod error;
+pub mod install;
+pub mod list_cache;
+pub mod logs;
 pub mod publish;
+pub mod result;
 pub mod status;
 pub mod submit;
 mod text;
@@ -50,4 +55,10 @@ const SUBMISSION: &str = "kubectl-backup/submission";
 /// Selects the pods of a run. The Job controller sets the label (Kubernetes 1.27 and later).
 fn selector(id: &crate::id::BackupId) -> String {
     format!("batch.kubernetes.io/job-name={id}")
+}
+
+/// Whether a Job is over, one way or the other.
+fn has_ended(job: &k8s_openapi::api::batch::v1::Job) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")
 }

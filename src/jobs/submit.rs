@@ -175,7 +175,8 @@ fn annotations() -> Value {
 /// Puts a person's labels or annotations over ours, except over those that the program itself looks for.
 fn overlay(into: &mut Value, own: &std::collections::BTreeMap<String, String>, field: &str) -> Result<(), Error> {
     for (key, value) in own {
-        if key.starts_with("kubectl-backup/") || key == "app.kubernetes.io/name" || key.contains("batch.kubernetes.io/") {
+        if key.starts_with("kubectl-backup/") || key == "app.kubernetes.io/name" || key.contains("batch.kubernetes.io/")
+        {
             let message = "it is set by kubectl-backup itself; use another key".to_owned();
             return Err(Error::Settings { field: format!("job.{field}.{key}"), message });
         }
@@ -203,9 +204,9 @@ fn pod<T: ?Sized>(spec: &JobSpec<'_, T>, task: String) -> Result<Value, Error> {
         volumes.push(token_volume(settings.audience.as_deref().unwrap_or("sts.amazonaws.com")));
         mounts.push(json!({ "name": "token", "mountPath": TOKEN_FOLDER, "readOnly": true }));
     }
-    let resources = settings.resources.clone().unwrap_or_else(|| {
-        json!({ "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } })
-    });
+    let resources = settings.resources.clone().unwrap_or_else(
+        || json!({ "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } }),
+    );
     let container = json!({
         "name": CONTAINER,
         "image": settings.image.as_deref().unwrap_or(spec.image),

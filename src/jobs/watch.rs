@@ -179,7 +179,8 @@ pub async fn watch(
 ) -> Result<Ended, Error> {
     let start = Instant::now();
     let mut watcher = Watcher::new(client, namespace, id, wait.pace);
-    let (mut shown, mut lost, mut stuck): (Option<View>, Option<Instant>, Option<(Cause, Instant)>) = (None, None, None);
+    let (mut shown, mut lost, mut stuck): (Option<View>, Option<Instant>, Option<(Cause, Instant)>) =
+        (None, None, None);
     loop {
         match watcher.look().await {
             Ok(()) => lost = None,

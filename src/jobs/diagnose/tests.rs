@@ -70,9 +70,19 @@ fn pods_that_wait_say_why() {
             "Failed to apply default image tag \"KB\": invalid reference format",
             true,
         ),
-        (waiting("CreateContainerConfigError", "secret \"keys\" not found"), Cause::ContainerConfig, "secret \"keys\" not found", true),
+        (
+            waiting("CreateContainerConfigError", "secret \"keys\" not found"),
+            Cause::ContainerConfig,
+            "secret \"keys\" not found",
+            true,
+        ),
         (waiting("CreateContainerConfigError", root), Cause::ContainerConfig, root, true),
-        (waiting("RunContainerError", "context deadline exceeded"), Cause::ContainerStart, "context deadline exceeded", false),
+        (
+            waiting("RunContainerError", "context deadline exceeded"),
+            Cause::ContainerStart,
+            "context deadline exceeded",
+            false,
+        ),
         (
             unschedulable,
             Cause::Unschedulable,
@@ -103,13 +113,17 @@ fn while_the_kubelet_backs_off_the_last_try_tells() {
 #[test]
 fn pods_that_cannot_be_created_say_why() {
     let account = "pods \"shop-1-\" is forbidden: error looking up service account kb/kubectl-backup-reader: serviceaccount \"kubectl-backup-reader\" not found";
-    let quota = "pods \"shop-1-x\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
+    let quota =
+        "pods \"shop-1-x\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
     let unset = "pods \"shop-1-x\" is forbidden: failed quota: mem: must specify limits.memory for: worker";
-    let security = "pods \"shop-1-x\" is forbidden: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false";
+    let security =
+        "pods \"shop-1-x\" is forbidden: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false";
     let webhook = "admission webhook \"validate.kyverno.svc-fail\" denied the request: resource Pod/kb was blocked";
     let range = "pods \"shop-1-x\" is forbidden: maximum memory usage per Container is 256Mi, but limit is 512Mi";
-    let broken = "Internal error occurred: failed calling webhook \"pod-identity-webhook.amazonaws.com\": connection refused";
-    let dead = "Internal error occurred: failed calling admission webhook \"x\": connection refused, failed calling webhook";
+    let broken =
+        "Internal error occurred: failed calling webhook \"pod-identity-webhook.amazonaws.com\": connection refused";
+    let dead =
+        "Internal error occurred: failed calling admission webhook \"x\": connection refused, failed calling webhook";
     for (message, cause, definite) in [
         (account, Cause::ServiceAccount, true),
         (quota, Cause::Quota, true),
@@ -121,7 +135,8 @@ fn pods_that_cannot_be_created_say_why() {
         (dead, Cause::Admission, false),
     ] {
         let said = format!("Error creating: {message}");
-        let found = diagnose(&job(json!({})), &[], &[event("j", "FailedCreate", "2026-11-20T10:00:01Z", &said)]).unwrap();
+        let found =
+            diagnose(&job(json!({})), &[], &[event("j", "FailedCreate", "2026-11-20T10:00:01Z", &said)]).unwrap();
         assert_eq!((found.cause, found.message.as_str(), found.definite), (cause, message, definite));
         assert_eq!(found.object, "job shop-1");
     }
@@ -144,7 +159,8 @@ fn what_the_node_cannot_do_is_in_its_events() {
 #[test]
 fn failed_jobs_say_why() {
     let limit = failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
-    let policy_text = "Container worker for pod kb/shop-1-x7k2p failed with exit code 6 matching FailJob rule at index 1";
+    let policy_text =
+        "Container worker for pod kb/shop-1-x7k2p failed with exit code 6 matching FailJob rule at index 1";
     let policy = failed("PodFailurePolicy", policy_text);
     let deadline_text = "Job was active longer than specified deadline";
     let deadline = failed("DeadlineExceeded", deadline_text);

@@ -196,9 +196,15 @@ fn all_settings_arrive() {
     assert_eq!(template["metadata"]["annotations"]["team"], "ops");
     assert_eq!(template["metadata"]["annotations"]["linkerd.io/inject"], "enabled");
     assert_eq!(template["metadata"]["labels"]["cost"], "7");
-    assert_eq!((&job["spec"]["ttlSecondsAfterFinished"], &job["spec"]["activeDeadlineSeconds"]), (&json!(60), &json!(90)));
+    assert_eq!(
+        (&job["spec"]["ttlSecondsAfterFinished"], &job["spec"]["activeDeadlineSeconds"]),
+        (&json!(60), &json!(90))
+    );
     assert_eq!(env["HTTPS_PROXY"]["value"], "http://p");
-    assert_eq!((&env["AWS_EC2_METADATA_DISABLED"]["value"], &env["AWS_REGION"]["value"]), (&json!("false"), &json!("us-west-2")));
+    assert_eq!(
+        (&env["AWS_EC2_METADATA_DISABLED"]["value"], &env["AWS_REGION"]["value"]),
+        (&json!("false"), &json!("us-west-2"))
+    );
 }
 
 #[test]

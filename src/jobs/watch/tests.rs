@@ -112,7 +112,10 @@ async fn a_failed_job_ends_the_wait_with_the_workers_words_or_the_pods() {
     fake.put(JOB, job(condition("Failed", "PodFailurePolicy", "exit code 6")));
     fake.put(MAP, map(&ended(Outcome::Failed, ExitCode::Forbidden, Some("no access to `s3://b`\nhint: ask"))));
     let end = wait(&fake, &fast(Until::Ended)).await.0.unwrap();
-    assert_eq!((end.exit_code(), end.failure().unwrap().as_str()), (ExitCode::Forbidden, "no access to `s3://b`\nhint: ask"));
+    assert_eq!(
+        (end.exit_code(), end.failure().unwrap().as_str()),
+        (ExitCode::Forbidden, "no access to `s3://b`\nhint: ask")
+    );
 
     let fake = Fake::default();
     fake.put(JOB, job(condition("Failed", "BackoffLimitExceeded", "limit")));
