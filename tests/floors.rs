@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, u8, &[&str])] = &[
     ("resource", 0, &[]),
     ("id", 0, &["sha2"]),
-    ("config", 1, &["serde_saphyr", "url"]),
+    ("config", 1, &["serde_saphyr"]),
     ("report", 1, &[]),
     ("rules", 1, &[]),
     ("archive", 2, &["tar", "zstd", "sha2"]),
