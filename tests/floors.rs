@@ -53,7 +53,6 @@ const GUARDED: &[&str] = &[
     "serde_saphyr",
     "sha2",
     "tar",
-    "url",
     "zstd",
 ];
 
