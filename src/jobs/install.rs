@@ -28,7 +28,7 @@ const MANIFESTS: [(&str, &str); 5] = [
 ];
 
 /// What an empty configuration says.
-const NO_LOCATIONS: &str = "# Where backups are kept. `kubectl backup location add` writes this.\nlocations: {}\n";
+const NO_LOCATIONS: &str = "# Where backups are kept. `kubectl backup init --location` writes this.\nlocations: {}\n";
 
 /// Kinds that the manifests may hold, with their plurals.
 const KINDS: [(&str, &str); 7] = [
