@@ -144,12 +144,27 @@ impl Config {
     pub fn location(&self, name_or_url: Option<&str>) -> Result<Location, Error> {
         let Some(text) = name_or_url else { return self.default_location() };
         if text.contains("://") {
-            return Location::parse_url(text);
+            return Ok(self.with_known_access(Location::parse_url(text)?));
         }
         self.locations.get(text).cloned().ok_or_else(|| {
             let known = self.known_locations();
             Error::NoLocation(format!("`{text}` is not a location: {known}\n{ADD_LOCATION}"))
         })
+    }
+
+    /// A bucket that a configured location is in as well is entered in the same way: another prefix of it needs no
+    /// configuration of its own.
+    fn with_known_access(&self, mut location: Location) -> Location {
+        let same_bucket = |known: &&Location| match (&known.place, &location.place) {
+            (Place::S3(known), Place::S3(asked)) => known.bucket == asked.bucket && known.endpoint == asked.endpoint,
+            _ => false,
+        };
+        if let Some(known) = self.locations.values().find(same_bucket) {
+            location.role_arn.clone_from(&known.role_arn);
+            location.credentials_secret.clone_from(&known.credentials_secret);
+            location.read_only = known.read_only;
+        }
+        location
     }
 
     fn default_location(&self) -> Result<Location, Error> {
@@ -163,7 +178,9 @@ impl Config {
             let way_out = match self.locations.keys().next() {
                 None => ADD_LOCATION.to_owned(),
                 Some(name) => {
-                    format!("hint: say `--location {name}`, or for good: kubectl backup location default {name}")
+                    format!(
+                        "hint: say `--location {name}`, or for good: `defaultLocation: {name}` in the configuration"
+                    )
                 }
             };
             Error::NoLocation(format!("no location was named and none is the default: {known}\n{way_out}"))
@@ -180,8 +197,8 @@ impl Config {
 }
 
 /// The way out where a location is missing.
-const ADD_LOCATION: &str = "hint: add one with `kubectl backup location add NAME s3://BUCKET/PREFIX?region=REGION`, or \
-                            give its URL with `--location`";
+const ADD_LOCATION: &str = "hint: add one with `kubectl backup init --location s3://BUCKET/PREFIX?region=REGION`, or give \
+                            its URL with `--location`";
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

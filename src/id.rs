@@ -1,7 +1,6 @@
 //! Words for backups: the [`BackupId`] that names one, the [`Attempt`] of a worker at it, the [`Digest`] of bytes, and
 //! the [`BackupQuery`] by which a person names a backup. Knows nothing of where backups are kept.
 
-use crate::resource::check_label;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -32,8 +31,7 @@ impl BackupId {
 
     /// Reads an id that was made before.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        check_label(text, ID_LIMIT).map_err(|_| InvalidId(text.to_owned()))?;
-        Ok(Self(text.to_owned()))
+        if is_label(text, ID_LIMIT) { Ok(Self(text.to_owned())) } else { Err(InvalidId(text.to_owned())) }
     }
 
     /// The id as text.
@@ -53,6 +51,14 @@ impl<'de> Deserialize<'de> for BackupId {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
     }
+}
+
+/// Whether a text is an RFC 1123 label.
+fn is_label(text: &str, limit: usize) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = |b: Option<&u8>| b.is_some_and(|b| inner(*b));
+    let bytes = text.as_bytes();
+    ends(bytes.first()) && ends(bytes.last()) && bytes.len() <= limit && bytes.iter().all(|b| inner(*b) || *b == b'-')
 }
 
 /// Four characters of a-z and 0-9.
@@ -89,14 +95,13 @@ fn fit(text: &str, room: usize) -> String {
 
 /// One worker's try at a backup: the uid of its pod, or a random one with `--local`. It stands in the keys of all data,
 /// so that two workers of one run never touch each other's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Attempt(String);
 
 impl Attempt {
     /// Reads an attempt: 1 to 64 characters of `a-z`, `0-9` and `-`.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        check_label(text, 64).map_err(|_| InvalidId(text.to_owned()))?;
-        Ok(Self(text.to_owned()))
+        if is_label(text, 64) { Ok(Self(text.to_owned())) } else { Err(InvalidId(text.to_owned())) }
     }
 
     /// The attempt as text.
@@ -222,13 +227,17 @@ impl BackupQuery {
             return Ok(Self::Latest);
         }
         if let Some(namespace) = text.strip_prefix("latest:") {
-            check_label(namespace, 63).map_err(|_| invalid("what follows `latest:` is not a namespace"))?;
-            return Ok(Self::LatestOf(namespace.to_owned()));
+            return match is_label(namespace, ID_LIMIT) {
+                true => Ok(Self::LatestOf(namespace.to_owned())),
+                false => Err(invalid("what follows `latest:` is not a namespace")),
+            };
         }
         if let Some(time) = text.strip_prefix('@') {
             return time_of(time).map(Self::At).ok_or_else(|| invalid("what follows `@` is not a time"));
         }
-        check_label(text.trim_end_matches('-'), ID_LIMIT).map_err(|_| invalid("it can't be the beginning of an id"))?;
+        if !is_label(text.trim_end_matches('-'), ID_LIMIT) {
+            return Err(invalid("it can't be the beginning of an id"));
+        }
         Ok(Self::Prefix(text.to_owned()))
     }
 }

@@ -4,7 +4,8 @@ use super::Error;
 use super::frame::{Frame, FrameEntry, ObjectLine};
 use super::lines::{LineWriter, each_line};
 use crate::id::Digest;
-use crate::resource::{ObjectName, Uid, check_namespace, check_object_name};
+use crate::resource::{ObjectName, check_namespace, check_object_name};
+use crate::rules::owners::Uid;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -113,8 +114,8 @@ impl Entry {
     }
 
     /// `metadata.uid` in the cluster that was backed up.
-    pub fn uid(&self) -> Option<Uid> {
-        self.uid
+    pub fn uid(&self) -> Option<&Uid> {
+        self.uid.as_ref()
     }
 
     /// The number of its frame in [`Index::frames`].
@@ -262,7 +263,7 @@ impl IndexReader {
         let small = |number: u64| u32::try_from(number).map_err(|_| damaged("a number is too large".to_owned()));
         self.index.entries.push(Entry {
             name: line.name.as_ref().into(),
-            uid: Uid::of(&line.uid),
+            uid: (!line.uid.is_empty()).then(|| Uid::parse(&line.uid)),
             namespace,
             frame: small(self.index.frames.len() as u64 - 1)?,
             offset: small(line.offset)?,

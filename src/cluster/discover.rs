@@ -4,33 +4,10 @@
 use super::call::Call;
 use super::{Cluster, Error};
 use crate::resource::Kind;
+use crate::rules::kinds::Served;
 use futures::try_join;
 use kube::core::discovery::v2::{ACCEPT_AGGREGATED_DISCOVERY_V2, APIGroupDiscoveryList, APIResourceDiscovery};
 use std::collections::BTreeMap;
-
-/// A kind as discovery describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Served {
-    /// The kind, in the version that the group prefers among those that serve it.
-    pub kind: Kind,
-    /// All versions that serve it, the preferred one first.
-    pub versions: Vec<String>,
-    /// Short names, such as `deploy`.
-    pub short_names: Vec<String>,
-    /// The singular, such as `deployment`.
-    pub singular: String,
-    /// What can be done with it: `get`, `list`, `create`, ….
-    pub verbs: Vec<String>,
-    /// Whether it has a `status` subresource.
-    pub has_status: bool,
-}
-
-impl Served {
-    /// Whether the API server lets it be listed.
-    pub fn can(&self, verb: &str) -> bool {
-        self.verbs.iter().any(|known| known == verb)
-    }
-}
 
 /// What the API server serves, and what it could not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,9 +16,16 @@ pub struct Discovery {
     pub kinds: Vec<Served>,
     /// Group versions whose server gave no fresh answer; what they serve is unknown.
     pub stale: Vec<String>,
+    /// Every version of every kind, by key.
+    versions: BTreeMap<String, Vec<String>>,
 }
 
 impl Discovery {
+    /// Whether objects of this kind are taken in this very version.
+    pub fn serves(&self, kind: &Kind) -> bool {
+        self.versions.get(&kind.key()).is_some_and(|versions| versions.contains(&kind.version))
+    }
+
     /// The kind with this key, in its preferred version.
     pub fn get(&self, key: &str) -> Option<&Served> {
         self.kinds.iter().find(|served| served.kind.is(key))
@@ -72,6 +56,7 @@ impl Cluster {
 
 fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery {
     let mut kinds = BTreeMap::<String, Served>::new();
+    let mut versions = BTreeMap::<String, Vec<String>>::new();
     let mut stale = Vec::new();
     for group in core.items.into_iter().chain(groups.items) {
         let name = group.metadata.and_then(|metadata| metadata.name).unwrap_or_default();
@@ -82,14 +67,13 @@ fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery
             }
             for resource in in_version.resources {
                 let Some(served) = served(&name, &version, resource) else { continue };
-                kinds
-                    .entry(served.kind.key())
-                    .and_modify(|known| known.versions.push(version.clone()))
-                    .or_insert(served);
+                versions.entry(served.kind.key()).or_default().push(version.clone());
+                // versions come in the group's order of preference
+                kinds.entry(served.kind.key()).or_insert(served);
             }
         }
     }
-    Discovery { kinds: kinds.into_values().collect(), stale }
+    Discovery { kinds: kinds.into_values().collect(), stale, versions }
 }
 
 /// A resource that has a name and a kind; subresources without a parent of their own have none.
@@ -105,10 +89,8 @@ fn served(group: &str, version: &str, resource: APIResourceDiscovery) -> Option<
         return None;
     }
     Some(Served {
-        versions: vec![version.to_owned()],
         short_names: resource.short_names,
         singular: resource.singular_resource.unwrap_or_default(),
-        has_status: resource.subresources.iter().any(|sub| sub.subresource.as_deref() == Some("status")),
         verbs: resource.verbs,
         kind,
     })
@@ -120,8 +102,7 @@ mod tests {
     use serde_json::json;
 
     fn resource(name: &str, kind: &str) -> serde_json::Value {
-        json!({"resource": name, "responseKind": {"group": "", "version": "", "kind": kind}, "scope": "Namespaced", "verbs": ["get", "list"],
-               "subresources": [{"subresource": "status"}]})
+        json!({"resource": name, "responseKind": {"group": "", "version": "", "kind": kind}, "scope": "Namespaced", "verbs": ["get", "list"]})
     }
 
     #[test]
@@ -133,17 +114,12 @@ mod tests {
                 {"version": "v1", "freshness": "Current", "resources": [resource("orders", "Order"), resource("carts", "Cart")]}]},
             {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1beta1", "freshness": "Stale", "resources": []}]}]});
         let found = read(serde_json::from_value(core).unwrap(), serde_json::from_value(groups).unwrap());
-        let list: Vec<String> =
-            found.kinds.iter().map(|s| format!("{} {} {:?}", s.kind, s.kind.api_version(), s.versions)).collect();
-        assert_eq!(
-            list,
-            [
-                "carts.shop.example shop.example/v1 [\"v1\"]",
-                "orders.shop.example shop.example/v2 [\"v2\", \"v1\"]",
-                "pods v1 [\"v1\"]"
-            ]
-        );
+        let list: Vec<String> = found.kinds.iter().map(|s| format!("{} {}", s.kind, s.kind.api_version())).collect();
+        assert_eq!(list, ["carts.shop.example shop.example/v1", "orders.shop.example shop.example/v2", "pods v1"]);
+        let mut older = found.get("orders.shop.example").unwrap().kind.clone();
+        older.version = "v1".into();
+        assert!(found.serves(&older), "also in a version that the group does not prefer");
         assert_eq!(found.stale, ["metrics.k8s.io/v1beta1"]);
-        assert!(found.get("orders.shop.example").is_some_and(|s| s.can("list") && s.has_status && !s.can("create")));
+        assert!(found.get("orders.shop.example").is_some_and(|s| s.can("list") && !s.can("create")));
     }
 }

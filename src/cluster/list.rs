@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures::Stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use std::fmt::Write;
 
 /// Asks for metadata only; servers of aggregated APIs that can't do that answer with the whole.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
@@ -31,20 +30,19 @@ pub struct Page<'a> {
 
 impl Page<'_> {
     fn call(&self) -> Call {
-        let mut uri = self.kind.list_path(self.namespace);
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        // writing to a String can't fail
-        let _ = write!(uri, "?limit={}", self.limit);
+        let mut query = format!("?limit={}", self.limit);
         match (self.token, self.revision) {
-            (Some(token), _) => drop(write!(uri, "&continue={}", encode(token))),
+            (Some(token), _) => query += &format!("&continue={}", encode(token)),
             (None, Some(revision)) => {
-                drop(write!(uri, "&resourceVersion={}&resourceVersionMatch=Exact", encode(revision)))
+                query += &format!("&resourceVersion={}&resourceVersionMatch=Exact", encode(revision));
             }
             (None, None) => (),
         }
         if let Some(name) = self.name {
-            let _ = write!(uri, "&fieldSelector=metadata.name%3D{}", encode(name));
+            query += &format!("&fieldSelector=metadata.name%3D{}", encode(name));
         }
+        let uri = self.kind.list_path(self.namespace) + &query;
         Call { secret: self.kind.is("secrets"), ..Call::get(about("listing", self.kind, self.namespace), uri) }
     }
 }

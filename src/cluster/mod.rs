@@ -7,6 +7,7 @@
 pub mod call;
 pub mod connect;
 pub mod discover;
+pub mod exec;
 pub mod list;
 pub mod object;
 

@@ -1,1 +1,146 @@
-//! (being written)
+//! One file per verb: the order of its steps, and nothing of how a step is done. [`Task`] is a verb with all it needs,
+//! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
+
+pub mod backup;
+mod log;
+pub mod read;
+pub mod restore;
+
+use crate::cluster::Cluster;
+use crate::config::Location;
+use crate::id::{Attempt, BackupId, BackupQuery};
+use crate::report::{Events, ExitCode, Outcome};
+use crate::store::Store;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What an operation needs of the world.
+#[derive(Clone)]
+pub struct Context {
+    /// The clock.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Where to tell what happens.
+    pub events: Events,
+    /// Cancelled by the first signal.
+    pub cancel: CancellationToken,
+    /// This worker's try.
+    pub attempt: Attempt,
+    /// The namespace of our own Jobs.
+    pub install_namespace: String,
+}
+
+/// A verb with all it needs. Holds no credential: it stands in the pod template's environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// The name of this run: of its Job, its status, and of the backup or restore that it makes.
+    pub id: BackupId,
+    /// Where the backups are.
+    pub location: Location,
+    /// What to do.
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verb {
+    /// `ns` and `cluster`.
+    Backup(backup::BackupTask),
+    /// `restore`.
+    Restore(restore::RestoreTask),
+    /// `list --refresh`.
+    List,
+    /// `describe`.
+    Describe(Query),
+    /// `show`.
+    Show(read::ShowTask),
+    /// `logs` of a run whose Job is gone.
+    Logs(Query),
+}
+
+/// Which backup is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Query {
+    /// As the person wrote it.
+    pub backup: BackupQuery,
+    /// The uid of the cluster whose backups are meant; `None`: this cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_cluster: Option<String>,
+}
+
+/// How an operation ended.
+#[derive(Debug)]
+pub struct Done {
+    /// Whether all of it was done.
+    pub outcome: Outcome,
+    /// How the program ends.
+    pub exit_code: ExitCode,
+    /// One line for the person.
+    pub message: String,
+    /// What goes to the person's standard output, where the verb gives something back. JSON; may hold Secret values
+    /// (`show --reveal`) and so travels through exec only.
+    pub result: Option<Bytes>,
+}
+
+impl Verb {
+    /// The word on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::List => "list",
+            Self::Describe(_) => "describe",
+            Self::Show(_) => "show",
+            Self::Logs(_) => "logs",
+        }
+    }
+
+    /// Whether it writes to the cluster, and so runs as the writer.
+    pub fn writes_cluster(&self) -> bool {
+        matches!(self, Self::Restore(task) if !task.dry_run)
+    }
+}
+
+/// Carries a task out.
+///
+/// # Errors
+/// What stopped it, with the step it was at; [`exit_code`] tells how a program ends that ends with it.
+pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
+    match &task.verb {
+        Verb::Backup(backup) => backup::run(&task.id, backup, cluster, store, context).await,
+        Verb::Restore(restore) => restore::run(&task.id, restore, &task.location, cluster, store, context).await,
+        Verb::List => read::list(store, context).await,
+        Verb::Describe(query) => read::describe(query, cluster, store, context).await,
+        Verb::Show(show) => read::show(show, cluster, store, context).await,
+        Verb::Logs(query) => read::logs(query, cluster, store, context).await,
+    }
+}
+
+/// How a program ends that ends with this error.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<crate::pipeline::Error>() {
+            return error.exit_code();
+        }
+        if let Some(error) = cause.downcast_ref::<crate::store::Error>() {
+            return error.exit_code();
+        }
+        if let Some(error) = cause.downcast_ref::<crate::cluster::Error>() {
+            return if error.is_forbidden() { ExitCode::Forbidden } else { ExitCode::Failed };
+        }
+        if cause.downcast_ref::<Usage>().is_some() {
+            return ExitCode::Usage;
+        }
+    }
+    ExitCode::Failed
+}
+
+/// Something that the person asked for and that can't be meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);

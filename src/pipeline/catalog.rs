@@ -1,1 +1,164 @@
-//! (being written)
+//! Which backups there are: one LIST, and the manifests. Finds the one that a person means.
+
+use super::Error;
+use crate::archive::manifest::{BACKUPS, MANIFEST_LIMIT, Manifest, id_of_key, manifest_key};
+use crate::id::{BackupId, BackupQuery};
+use crate::report::Problem;
+use crate::store::{self, Store};
+use futures::{StreamExt, stream};
+
+/// Manifests read at once.
+const AT_ONCE: usize = 16;
+/// Ids named in an error.
+const NAMED: usize = 5;
+
+/// The backups of a location, oldest first.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Their manifests.
+    pub backups: Vec<Manifest>,
+    /// Manifests that can't be read, each with the reason.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads all manifests of a location.
+///
+/// # Errors
+/// The bucket's. A single manifest that can't be read is a problem in the result.
+pub async fn read(store: &dyn Store) -> Result<Catalog, Error> {
+    let ids: Vec<BackupId> = store.list(BACKUPS).await?.iter().filter_map(|object| id_of_key(&object.key)).collect();
+    let mut manifests = stream::iter(ids).map(|id| async move { (manifest(store, &id).await, id) }).buffered(AT_ONCE);
+    let mut catalog = Catalog::default();
+    while let Some((result, id)) = manifests.next().await {
+        match result {
+            Ok(manifest) => catalog.backups.push(manifest),
+            Err(error @ Error::Archive(_)) => {
+                catalog.problems.push(Problem { subject: id.to_string(), message: error.to_string() });
+            }
+            Err(Error::NotFound(_)) => (), // deleted since the LIST
+            Err(error) => return Err(error),
+        }
+    }
+    catalog.backups.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+    Ok(catalog)
+}
+
+/// The manifest of one backup.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is none, [`Error::Archive`] where it can't be read.
+pub async fn manifest(store: &dyn Store, id: &BackupId) -> Result<Manifest, Error> {
+    match store.get(&manifest_key(id), MANIFEST_LIMIT).await {
+        Ok(bytes) => Ok(Manifest::read(id, &bytes)?),
+        Err(store::Error::NotFound { .. }) => {
+            Err(Error::NotFound(format!("there is no backup `{id}` in {}", store.describe())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Finds the backup that a person means. `cluster` is the uid of the cluster whose backups count; an id written out
+/// in full is found whatever cluster it is from.
+///
+/// # Errors
+/// [`Error::NotFound`] with what there is instead.
+pub async fn find(store: &dyn Store, query: &BackupQuery, cluster: Option<&str>) -> Result<Manifest, Error> {
+    if let BackupQuery::Prefix(text) = query
+        && let Ok(id) = BackupId::parse(text)
+    {
+        match manifest(store, &id).await {
+            Err(Error::NotFound(_)) => (),
+            other => return other,
+        }
+    }
+    choose(read(store).await?, query, cluster, &store.describe()).map_err(Error::NotFound)
+}
+
+/// Chooses among all backups; pure.
+fn choose(catalog: Catalog, query: &BackupQuery, cluster: Option<&str>, place: &str) -> Result<Manifest, String> {
+    let all = catalog.backups;
+    if all.is_empty() {
+        return Err(format!("there are no backups in {place}"));
+    }
+    let shared = all.iter().any(|backup| backup.cluster.uid != all[0].cluster.uid);
+    let ours = |backup: &Manifest| !shared || cluster.is_none_or(|uid| backup.cluster.uid == uid);
+    let means = |backup: &Manifest| match query {
+        BackupQuery::Prefix(prefix) => backup.id.as_str().starts_with(prefix.as_str()),
+        BackupQuery::Latest => true,
+        BackupQuery::LatestOf(namespace) => backup.namespaces.iter().any(|name| name == namespace),
+        BackupQuery::At(time) => backup.started_at <= *time,
+    };
+    let (matching, foreign): (Vec<_>, Vec<_>) = all.into_iter().filter(means).partition(ours);
+    if matches!(query, BackupQuery::Prefix(_)) && matching.len() > 1 {
+        let ids: Vec<String> = matching.iter().take(NAMED).map(|backup| format!("`{}`", backup.id)).collect();
+        return Err(format!(
+            "`{query}` means more than one backup: {}{}",
+            ids.join(", "),
+            if matching.len() > NAMED { ", …" } else { "" }
+        ));
+    }
+    match (matching.into_iter().next_back(), foreign.last()) {
+        (Some(backup), _) => Ok(backup),
+        (None, Some(other)) => Err(format!(
+            "`{query}` means no backup of this cluster in {place}\nhint: there are backups of other clusters, such as `{}`; name one in full or add `--from-cluster {}`",
+            other.id, other.cluster.uid
+        )),
+        (None, None) => {
+            Err(format!("`{query}` means no backup in {place}\nhint: `kubectl backup list` shows what is there"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn backup(id: &str, cluster: &str, time: &str, namespace: &str) -> Manifest {
+        let file = json!({"key": "k", "size": 1, "sha256": crate::id::Digest::of(b"")});
+        serde_json::from_value(json!({
+            "format": "kubectl-backup/1", "id": id, "attempt": "a", "cluster": {"uid": cluster, "version": "v"},
+            "scope": "namespaces", "namespaces": [namespace], "startedAt": time, "endedAt": time, "outcome": "Complete",
+            "consistency": {"skewSeconds": 0.0}, "counts": {"objects": 0, "bytes": 0, "problems": 0, "omissions": 0},
+            "files": {"objects": file, "index": file, "report": file, "log": file}, "tool": "t"
+        }))
+        .unwrap()
+    }
+
+    fn found(backups: &[(&str, &str, &str, &str)], query: &str, cluster: &str) -> Result<String, String> {
+        let backups = backups.iter().map(|(id, cluster, time, ns)| backup(id, cluster, time, ns)).collect();
+        let catalog = Catalog { backups, problems: Vec::new() };
+        choose(catalog, &BackupQuery::parse(query).unwrap(), Some(cluster), "s3://b")
+            .map(|backup| backup.id.to_string())
+    }
+
+    const SHARED: &[(&str, &str, &str, &str)] = &[
+        ("shop-1", "here", "2026-11-19T10:00:00Z", "shop"),
+        ("shop-2", "here", "2026-11-20T10:00:00Z", "shop"),
+        ("blog-1", "here", "2026-11-20T11:00:00Z", "blog"),
+        ("shop-3", "there", "2026-11-21T10:00:00Z", "shop"),
+        ("wiki-1", "there", "2026-11-21T11:00:00Z", "wiki"),
+    ];
+
+    #[test]
+    fn in_a_shared_location_this_clusters_backups_are_meant() {
+        for (query, id) in [
+            ("latest", "blog-1"),
+            ("latest:shop", "shop-2"),
+            ("@2026-11-20", "shop-1"),
+            ("@2026-11-20T10:00", "shop-2"),
+            ("blog", "blog-1"),
+        ] {
+            assert_eq!(found(SHARED, query, "here").as_deref(), Ok(id), "{query}");
+        }
+        assert!(found(SHARED, "wiki", "here").unwrap_err().contains("--from-cluster there"));
+        assert!(found(SHARED, "shop-", "here").unwrap_err().contains("`shop-1`, `shop-2`"));
+        assert!(found(SHARED, "@2020-01-01", "here").unwrap_err().contains("means no backup"));
+    }
+
+    #[test]
+    fn a_new_cluster_finds_the_backups_of_the_only_one_there_is() {
+        assert_eq!(found(&SHARED[..3], "latest", "new").as_deref(), Ok("blog-1"));
+        assert!(found(&[], "latest", "new").unwrap_err().contains("no backups"));
+    }
+}

@@ -1,1 +1,143 @@
-//! (being written)
+//! Reading a backup: its index, and frames by ranged GETs, every byte compared with its digest before it is used.
+
+use super::{Error, catalog};
+use crate::archive::frame::FrameEntry;
+use crate::archive::index::Index;
+use crate::archive::manifest::Manifest;
+use crate::id::BackupId;
+use crate::report::ExitCode;
+use crate::store::Store;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeSet;
+
+/// Bytes of an index that are read at most; 100,000 objects take 4 MiB.
+const INDEX_LIMIT: u64 = 512 * 1024 * 1024;
+/// Bytes fetched at once, unless a single frame is larger.
+const RANGE: u64 = 8 * 1024 * 1024;
+/// Bytes between two frames that are fetched along rather than asked for separately.
+const GAP: u64 = 256 * 1024;
+/// Ranges in flight.
+const RANGES: usize = 2;
+
+/// A backup whose index has been read.
+#[derive(Debug)]
+pub struct Backup {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its index.
+    pub index: Index,
+}
+
+/// Reads manifest and index.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Archive`] where anything is damaged.
+pub async fn open(store: &dyn Store, id: &BackupId) -> Result<Backup, Error> {
+    with_index(store, catalog::manifest(store, id).await?).await
+}
+
+/// Reads the index of a manifest.
+///
+/// # Errors
+/// [`Error::Archive`] where it is damaged or missing.
+pub async fn with_index(store: &dyn Store, manifest: Manifest) -> Result<Backup, Error> {
+    let file = &manifest.files.index;
+    let bytes = intact(store.get(&file.key, INDEX_LIMIT.min(file.size)).await, "the index")?;
+    let index = Index::read(&bytes, file.sha256, manifest.counts.objects)?;
+    Ok(Backup { manifest, index })
+}
+
+/// Data that a manifest names and the bucket hasn't, or not whole, is damage, not absence.
+fn intact(result: Result<Bytes, crate::store::Error>, what: &str) -> Result<Bytes, Error> {
+    result.map_err(|error| match error.exit_code() {
+        ExitCode::NotFound | ExitCode::Integrity => crate::archive::Error::damaged(what, error.to_string()).into(),
+        _ => error.into(),
+    })
+}
+
+/// Fetches frames, verifies and opens them, and gives each to a function, in no particular order but one at a time.
+///
+/// # Errors
+/// [`Error::Archive`] at the first frame that is damaged; and whatever the function returns.
+pub async fn frames<F>(
+    store: &dyn Store,
+    backup: &Backup,
+    wanted: &BTreeSet<usize>,
+    mut each: impl FnMut(usize, Vec<u8>) -> F,
+) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    let key = &backup.manifest.files.objects.key;
+    let frames = backup.index.frames();
+    let mut fetched = stream::iter(ranges(frames, wanted))
+        .map(|numbers| async move {
+            let start = frames[numbers[0]].offset;
+            let end = numbers.last().map_or(start, |last| frames[*last].offset + frames[*last].size);
+            let bytes = intact(store.get_range(key, start..end).await, "the objects")?;
+            Ok::<_, Error>((numbers, start, bytes))
+        })
+        .buffered(RANGES);
+    while let Some((numbers, start, bytes)) = fetched.try_next().await? {
+        for number in numbers {
+            let frame = &frames[number];
+            let from = usize::try_from(frame.offset - start).unwrap_or(usize::MAX);
+            let to = from.saturating_add(usize::try_from(frame.size).unwrap_or(usize::MAX));
+            let slice = if to <= bytes.len() { bytes.slice(from..to) } else { Bytes::new() };
+            let entry = frame.clone();
+            let tar = tokio::task::spawn_blocking(move || entry.open(&slice)).await;
+            each(number, tar.map_err(|error| Error::Thread(error.to_string()))??).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Which frames to fetch with one GET each: neighbours together, up to [`RANGE`] bytes.
+fn ranges(frames: &[FrameEntry], wanted: &BTreeSet<usize>) -> Vec<Vec<usize>> {
+    let mut ranges: Vec<Vec<usize>> = Vec::new();
+    for &number in wanted.iter().filter(|number| **number < frames.len()) {
+        let end = frames[number].offset + frames[number].size;
+        let joins = ranges.last().is_some_and(|range: &Vec<usize>| {
+            let (first, last) = (&frames[range[0]], &frames[range[range.len() - 1]]);
+            end - first.offset <= RANGE && frames[number].offset - (last.offset + last.size) <= GAP
+        });
+        match ranges.last_mut() {
+            Some(range) if joins => range.push(number),
+            _ => ranges.push(vec![number]),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Digest;
+    use crate::resource::Kind;
+
+    #[test]
+    fn neighbours_are_fetched_together_and_far_ones_apart() {
+        let kind = Kind {
+            group: String::new(),
+            version: "v1".into(),
+            kind: "X".into(),
+            resource: "x".into(),
+            namespaced: true,
+        };
+        let mut offset = 0;
+        let frames: Vec<FrameEntry> = [100, 5_000_000, 2_000_000, 2_000_000, 20_000_000, 10]
+            .into_iter()
+            .map(|size| {
+                let entry =
+                    FrameEntry { kind: kind.clone(), offset, size, tar_size: 1, sha256: Digest::of(b""), objects: 1 };
+                offset += size;
+                entry
+            })
+            .collect();
+        let all: BTreeSet<usize> = (0..9).collect();
+        assert_eq!(ranges(&frames, &all), [vec![0, 1, 2], vec![3], vec![4], vec![5]]);
+        assert_eq!(ranges(&frames, &[0, 2].into()), [vec![0], vec![2]], "five MiB in between are not fetched along");
+        assert!(ranges(&frames, &BTreeSet::new()).is_empty());
+    }
+}

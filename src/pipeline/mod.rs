@@ -1,6 +1,6 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
-//! [`fetch`] (find a backup, verify its frames, read its objects), [`plan`] and [`apply`] (compare with the target,
-//! write wave by wave). Knows nothing of Jobs, flags and terminals.
+//! [`catalog`] (which backups there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
+//! the target, write wave by wave). Knows nothing of Jobs, flags and terminals.
 
 pub mod apply;
 pub mod catalog;
@@ -8,5 +8,71 @@ pub mod cut;
 pub mod fetch;
 pub mod plan;
 pub mod save;
-mod source;
+pub mod sweep;
 mod upload;
+
+use crate::report::ExitCode;
+use crate::{archive, cluster, store};
+
+/// Why a stage of a backup or restore failed. A failed object is a problem in the report instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// The bucket.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The format.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// A list that can't be cut.
+    #[error("{what}: {source}")]
+    Cut {
+        /// What was listed.
+        what: String,
+        /// What is wrong with it.
+        source: cut::CutError,
+    },
+    /// Nothing is there by that name.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another worker's backup of this id stands; ours changed nothing.
+    #[error("another worker has written the backup `{0}` already; what this one wrote is removed")]
+    Lost(crate::id::BackupId),
+    /// What runs is not what was approved.
+    #[error(
+        "the plan has changed: approved was {approved}, now it is {found}\nhint: look at the plan again with `--dry-run=server`"
+    )]
+    PlanChanged {
+        /// The digest that the person approved.
+        approved: crate::id::Digest,
+        /// The digest now.
+        found: crate::id::Digest,
+    },
+    /// Stopped by a signal.
+    #[error("cancelled; nothing that looks like a backup is left behind")]
+    Cancelled,
+    /// A task of our own ended without an answer.
+    #[error("a worker thread ended unexpectedly: {0}")]
+    Thread(String),
+}
+
+impl Error {
+    /// How a program ends that ends with this.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Cluster(error) if error.is_forbidden() => ExitCode::Forbidden,
+            Self::Store(error) => error.exit_code(),
+            Self::Archive(_) => ExitCode::Integrity,
+            Self::NotFound(_) => ExitCode::NotFound,
+            Self::Cancelled => ExitCode::Interrupted,
+            _ => ExitCode::Failed,
+        }
+    }
+
+    /// Whether the revision that was asked for is no longer kept.
+    pub fn is_expired(&self) -> bool {
+        matches!(self, Self::Cluster(error) if error.is_expired())
+    }
+}

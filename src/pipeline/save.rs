@@ -1,1 +1,403 @@
-//! (being written)
+//! Saving: lists of all kinds at one revision, cut while they stream in, framed, compressed on all cores, uploaded.
+//!
+//! The stages run side by side and are joined by bounded channels, so that a slow bucket slows the lists down and
+//! memory stays within a sum that the size of the cluster is no part of:
+//!
+//! | what | MiB |
+//! | --- | --- |
+//! | [`LISTS`] lists, each a frame being filled (2), the largest object (1.5) and a chunk | 4 × 3.6 |
+//! | [`FILLED`] filled frames waiting | 2 × 2.2 |
+//! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 4.5 |
+//! | [`COMPRESSED`] compressed frames waiting | 2 × 1 |
+//! | parts of the upload: one being filled, two in flight | 3 × 8 |
+//! | program, connections, TLS, the index on its way | 14 |
+//! | **sum** | **68** |
+
+mod closure;
+pub mod commit;
+mod list;
+pub mod pin;
+
+use super::Error;
+use super::upload::FileUpload;
+use crate::archive::frame::{FilledFrame, Frame, end_of_archive};
+use crate::archive::index::IndexWriter;
+use crate::archive::manifest::{File, data_key};
+use crate::cluster::Cluster;
+use crate::id::{Attempt, BackupId};
+use crate::report::{Counts, Event, Events, Omission, Problem};
+use crate::resource::Kind;
+use crate::rules::needs::{Needs, needs_of};
+use crate::rules::selection;
+use crate::store::Store;
+use futures::{StreamExt, stream};
+use list::{Choice, Item, ItemMeta, ListTask, Listed};
+use pin::Pin;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Lists in flight. Four saturate an API server on two cores; more cost it memory and us nothing gained.
+pub const LISTS: usize = 4;
+/// Filled frames that wait for an encoder.
+pub const FILLED: usize = 2;
+/// Frames compressed at once.
+pub const ENCODERS: usize = 2;
+/// Compressed frames that wait for the upload.
+pub const COMPRESSED: usize = 2;
+
+/// Which objects to save.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// Everything.
+    Cluster,
+    /// These namespaces, and the cluster-scoped objects that they need.
+    Namespaces(BTreeSet<String>),
+}
+
+/// What to save.
+#[derive(Debug)]
+pub struct SaveRequest<'a> {
+    /// The backup's name.
+    pub id: &'a BackupId,
+    /// This worker's try at it.
+    pub attempt: &'a Attempt,
+    /// Which objects.
+    pub wanted: &'a Wanted,
+    /// The kinds to list; those that no rule leaves out.
+    pub kinds: &'a [Kind],
+    /// The namespace of our own Jobs, whose runs are not saved.
+    pub install_namespace: &'a str,
+    /// Whether a revision that is compacted on the way is an error (the caller starts again) or the rest is listed as
+    /// it is.
+    pub restart_when_compacted: bool,
+}
+
+/// What one kind came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KindReport {
+    /// The kind's key.
+    pub kind: String,
+    /// The version it was saved in, with its group.
+    pub api_version: String,
+    /// Objects saved.
+    pub objects: u64,
+    /// Bytes of JSON.
+    pub bytes: u64,
+    /// The revision that its list stated.
+    pub revision: String,
+}
+
+/// What was saved.
+#[derive(Debug)]
+pub struct Saved {
+    /// `objects.tar.zst`.
+    pub objects: File,
+    /// `index.jsonl.zst`.
+    pub index: File,
+    /// Every kind that holds objects.
+    pub kinds: Vec<KindReport>,
+    /// What could not be saved.
+    pub problems: Vec<Problem>,
+    /// What rules left out.
+    pub omissions: Vec<Omission>,
+    /// The sums.
+    pub counts: Counts,
+    /// The revision, with the kinds that had to be released from it on the way.
+    pub pin: Pin,
+}
+
+/// What the lists gather while they run.
+struct Gathered {
+    kinds: BTreeMap<Kind, Listed>,
+    problems: Vec<Problem>,
+    needs: Needs,
+    counts: Counts,
+    pin: Pin,
+}
+
+/// Saves objects and index. On any error both uploads are aborted: nothing of them remains.
+///
+/// # Errors
+/// When the API server or the bucket fails as a whole; a kind that fails alone is a problem in the result.
+pub async fn objects(
+    cluster: &Cluster,
+    store: &dyn Store,
+    request: &SaveRequest<'_>,
+    pin: Pin,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<Saved, Error> {
+    let mut files = Files::begin(store, request).await?;
+    let saving = Saving::new(cluster, request, pin, events);
+    let result = tokio::select! {
+        result = saving.run(&mut files) => result,
+        () = cancel.cancelled() => Err(Error::Cancelled),
+    };
+    match result {
+        Ok(()) => saving.finish(files).await,
+        Err(error) => {
+            files.abort().await;
+            Err(error)
+        }
+    }
+}
+
+struct Saving<'a> {
+    cluster: &'a Cluster,
+    request: &'a SaveRequest<'a>,
+    events: &'a Events,
+    gathered: Mutex<Gathered>,
+}
+
+impl<'a> Saving<'a> {
+    fn new(cluster: &'a Cluster, request: &'a SaveRequest<'a>, pin: Pin, events: &'a Events) -> Self {
+        let gathered = Gathered {
+            kinds: BTreeMap::new(),
+            problems: Vec::new(),
+            needs: Needs::default(),
+            counts: Counts::default(),
+            pin,
+        };
+        Self { cluster, request, events, gathered: Mutex::new(gathered) }
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All stages side by side, until the last frame is handed to the store.
+    async fn run(&self, files: &mut Files) -> Result<(), Error> {
+        let (filled, to_compress) = mpsc::channel(FILLED);
+        let (compressed, to_upload) = mpsc::channel(COMPRESSED);
+        let lists = async move {
+            self.lists(&filled).await?;
+            drop(filled);
+            Ok(())
+        };
+        tokio::try_join!(lists, compress(to_compress, compressed), self.upload(to_upload, files)).map(drop)
+    }
+
+    async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+        match self.request.wanted {
+            Wanted::Cluster => {
+                let tasks = self.request.kinds.iter().map(ListTask::whole).collect();
+                self.list_all(tasks, filled).await
+            }
+            Wanted::Namespaces(namespaces) => {
+                let tasks = closure::namespaced(self.request.kinds, namespaces);
+                self.list_all(tasks, filled).await?;
+                closure::cluster_scoped(self, filled).await
+            }
+        }
+    }
+
+    /// Makes lists, several at a time.
+    async fn list_all(&self, tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+        self.gathered().counts.kinds += tasks.len() as u64;
+        let mut lists =
+            stream::iter(tasks).map(|task| async move { self.list(&task, filled).await }).buffer_unordered(LISTS);
+        while let Some(result) = lists.next().await {
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
+    async fn list(&self, task: &ListTask, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+        let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
+        let mut listed = Listed::default();
+        let choose = |item: &Item<'_>, text: &str| self.choose(task, item, text);
+        let mut result = list::list(self.cluster, task, revision.as_deref(), filled, &mut listed, choose).await;
+        if matches!(&result, Err(error) if error.is_expired()) {
+            if self.request.restart_when_compacted {
+                return result;
+            }
+            self.gathered().pin.release(&task.kind, "the revision was compacted while it was listed", String::new());
+            let choose = |item: &Item<'_>, text: &str| self.choose(task, item, text);
+            result = list::list(self.cluster, task, None, filled, &mut listed, choose).await;
+        }
+        let expected = if result.is_ok() { revision } else { None };
+        match result {
+            Err(error @ (Error::Store(_) | Error::Archive(_) | Error::Thread(_) | Error::Cancelled)) => {
+                return Err(error);
+            }
+            Err(error) => self.problem(task, &error),
+            Ok(()) => (),
+        }
+        self.note(task, listed, expected);
+        Ok(())
+    }
+
+    /// Decides on one item, and notes what it needs.
+    fn choose(&self, task: &ListTask, item: &Item<'_>, text: &str) -> Choice {
+        let meta = &item.metadata;
+        let namespace = task.kind.namespaced.then_some(&*meta.namespace);
+        let own = match (self.request.wanted, namespace) {
+            (Wanted::Namespaces(namespaces), Some(namespace)) if !namespaces.contains(namespace) => {
+                return Choice::Pass;
+            }
+            (Wanted::Namespaces(_), Some(_)) => true,
+            _ => false,
+        };
+        if let Some(rule) = self.omitted(&task.kind, namespace, meta) {
+            return Choice::Omit(rule);
+        }
+        if own && let Err(error) = needs_of(&task.kind, text, &mut self.gathered().needs) {
+            tracing::warn!(kind = %task.kind, namespace, name = &*meta.name, %error, "what it needs is not known");
+        }
+        Choice::Take
+    }
+
+    /// The rule that leaves an object out, if one does.
+    fn omitted(&self, kind: &Kind, namespace: Option<&str>, meta: &ItemMeta<'_>) -> Option<&'static str> {
+        selection::excluded_by_label(&meta.labels).or_else(|| {
+            selection::never_backed_up_object(kind, namespace, &meta.labels, self.request.install_namespace)
+        })
+    }
+
+    fn problem(&self, task: &ListTask, error: &Error) {
+        let subject = match &task.namespace {
+            Some(namespace) => format!("{} in namespace {namespace}", task.kind),
+            None => task.kind.key(),
+        };
+        let problem = Problem { subject, message: error.to_string() };
+        self.events.send(Event::Problem(problem.clone()));
+        self.gathered().problems.push(problem);
+    }
+
+    /// Adds up what a list gave.
+    fn note(&self, task: &ListTask, listed: Listed, expected: Option<String>) {
+        let mut gathered = self.gathered();
+        if expected.is_some_and(|expected| expected != listed.revision) {
+            gathered.pin.release(
+                &task.kind,
+                "its API does not list at the revision asked for",
+                listed.revision.clone(),
+            );
+        }
+        if let Some(unpinned) = gathered.pin.unpinned.get_mut(&task.kind.key()) {
+            unpinned.revision.clone_from(&listed.revision);
+        }
+        gathered.counts.objects += listed.objects;
+        gathered.counts.bytes += listed.bytes;
+        gathered.counts.kinds_done += 1;
+        let sum = gathered.kinds.entry(task.kind.clone()).or_default();
+        sum.objects += listed.objects;
+        sum.bytes += listed.bytes;
+        sum.revision = listed.revision;
+        for (rule, objects) in listed.omitted {
+            *sum.omitted.entry(rule).or_default() += objects;
+        }
+        let counts = gathered.counts;
+        drop(gathered);
+        self.events.progress(counts);
+    }
+
+    /// Takes compressed frames as they come and gives them their places.
+    async fn upload(&self, mut frames: mpsc::Receiver<Frame>, files: &mut Files) -> Result<(), Error> {
+        while let Some(frame) = frames.recv().await {
+            let lines = files.writer.frame(&frame)?;
+            files.objects.write(frame.bytes).await?;
+            files.index.write(lines).await?;
+            let counts = {
+                let mut gathered = self.gathered();
+                gathered.counts.bytes_stored = files.objects.size() + files.index.size();
+                gathered.counts
+            };
+            self.events.progress(counts);
+        }
+        Ok(())
+    }
+
+    /// Ends both files and sums up.
+    async fn finish(self, files: Files) -> Result<Saved, Error> {
+        let (objects, index) = files.finish().await?;
+        let gathered = self.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let kinds = gathered.kinds.iter().filter(|(_, listed)| listed.objects > 0).map(|(kind, listed)| KindReport {
+            kind: kind.key(),
+            api_version: kind.api_version(),
+            objects: listed.objects,
+            bytes: listed.bytes,
+            revision: listed.revision.clone(),
+        });
+        let omissions = gathered.kinds.iter().flat_map(|(kind, listed)| {
+            let omission = |(rule, objects): (&&str, &u64)| Omission {
+                subject: kind.key(),
+                rule: (*rule).to_owned(),
+                objects: Some(*objects),
+            };
+            listed.omitted.iter().map(omission).collect::<Vec<_>>()
+        });
+        let counts = Counts { bytes_stored: objects.size + index.size, ..gathered.counts };
+        Ok(Saved {
+            kinds: kinds.collect(),
+            omissions: omissions.collect(),
+            objects,
+            index,
+            problems: gathered.problems,
+            counts,
+            pin: gathered.pin,
+        })
+    }
+}
+
+/// Compresses frames on the blocking threads, in whatever order they get done.
+async fn compress(mut filled: mpsc::Receiver<FilledFrame>, done: mpsc::Sender<Frame>) -> Result<(), Error> {
+    let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
+        .map(|frame| tokio::task::spawn_blocking(move || frame.compress()))
+        .buffer_unordered(ENCODERS);
+    while let Some(frame) = frames.next().await {
+        let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
+        done.send(frame).await.map_err(|_| Error::Thread("nobody takes compressed frames any more".to_owned()))?;
+    }
+    Ok(())
+}
+
+/// The two files that grow while the lists run.
+struct Files {
+    objects: FileUpload,
+    index: FileUpload,
+    writer: IndexWriter,
+}
+
+impl Files {
+    async fn begin(store: &dyn Store, request: &SaveRequest<'_>) -> Result<Self, Error> {
+        let key = |name| data_key(request.id, request.attempt, name);
+        let objects = FileUpload::begin(store, key("objects.tar.zst")).await?;
+        let index = FileUpload::begin(store, key("index.jsonl.zst")).await?;
+        Ok(Self { objects, index, writer: IndexWriter::new()? })
+    }
+
+    async fn finish(self) -> Result<(File, File), Error> {
+        let Self { mut objects, mut index, writer } = self;
+        let ended = async {
+            let end = end_of_archive()?;
+            let rest = writer.finish(&end)?;
+            objects.write(end).await?;
+            index.write(rest).await
+        };
+        if let Err(error) = ended.await {
+            objects.abort().await;
+            index.abort().await;
+            return Err(error);
+        }
+        let (objects, index) = (objects.finish().await, index.finish().await);
+        Ok((objects?, index?))
+    }
+
+    async fn abort(self) {
+        self.objects.abort().await;
+        self.index.abort().await;
+    }
+}
+
+impl ListTask {
+    /// All objects of a kind.
+    fn whole(kind: &Kind) -> Self {
+        Self { kind: kind.clone(), namespace: None, name: None }
+    }
+}

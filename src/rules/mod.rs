@@ -20,6 +20,7 @@ pub mod builtin;
 mod json;
 pub mod kinds;
 pub mod mapping;
+pub mod mask;
 pub mod needs;
 mod nodeports;
 pub mod owners;

@@ -54,6 +54,11 @@ impl Needs {
         }
     }
 
+    /// Whether an object is needed, or held already.
+    pub fn knows(&self, key: &str, name: &str) -> bool {
+        self.names.get(key).is_some_and(|names| names.contains_key(name))
+    }
+
     /// Notes that a kind's CustomResourceDefinition is needed, where the kind can have one. (An aggregated API has none:
     /// then it isn't found.)
     pub fn need_crd(&mut self, kind: &Kind) {

@@ -1,12 +1,9 @@
-//! What happens to each object of a restore: its [`Verdict`] with the reason, the [`PlanItem`] that carries it, and the
-//! [`digest`] by which the plan that runs is known to be the one that was shown.
+//! What happens to each object of a restore: its [`Verdict`] with the reason, and the [`digest`] by which the plan that runs is known to be the one that was shown.
 
 use super::restorable::{Facts, Protected, made_by_controller, never_restored};
-use super::waves::Wave;
 use crate::id::{Digest, DigestBuilder};
 use crate::resource::{Kind, ObjectName, check_namespace, check_object_name};
 use std::fmt;
-use std::sync::Arc;
 
 /// What happens to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,22 +112,6 @@ fn impossible(kind: &Kind, name: &ObjectName) -> Option<String> {
     }
 }
 
-/// One object of a plan. Kept of every object of a restore, so it is small: namespaces are shared, and the kind is its
-/// place in the plan's list of kinds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanItem {
-    /// The kind's place in the plan's list.
-    pub kind: u16,
-    /// When it is its turn.
-    pub wave: Wave,
-    /// The namespace it had when it was backed up.
-    pub namespace: Option<Arc<str>>,
-    /// Its name.
-    pub name: Box<str>,
-    /// What happens to it.
-    pub verdict: Verdict,
-}
-
 /// What of an object the plan's digest covers.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
@@ -232,11 +213,6 @@ mod tests {
             assert_eq!(verdict.word() == "refused", refused, "{name:?}");
             assert!(!verdict.to_string().contains('\n'), "{verdict}");
         }
-    }
-
-    #[test]
-    fn items_are_small() {
-        assert!(size_of::<PlanItem>() <= 64, "{}", size_of::<PlanItem>());
     }
 
     #[test]

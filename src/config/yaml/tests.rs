@@ -141,7 +141,7 @@ fn a_location_is_named_given_by_url_or_the_default() {
     assert_eq!(
         error,
         "no location was named and none is the default: configured: `a`, `b`\n\
-         hint: say `--location a`, or for good: kubectl backup location default a"
+         hint: say `--location a`, or for good: `defaultLocation: a` in the configuration"
     );
     let error = two.location(Some("c")).unwrap_err().to_string();
     assert!(error.starts_with("`c` is not a location: configured: `a`, `b`\nhint: add one with"), "{error}");
@@ -153,5 +153,20 @@ fn a_location_is_named_given_by_url_or_the_default() {
     assert_eq!(one.location(None).unwrap().name.as_deref(), Some("a"));
 
     let error = Config::default().location(None).unwrap_err().to_string();
-    assert!(error.contains("none is configured\nhint: add one with `kubectl backup location add NAME"), "{error}");
+    assert!(error.contains("none is configured\nhint: add one with `kubectl backup init --location s3:"), "{error}");
+}
+
+#[test]
+fn another_prefix_of_a_configured_bucket_is_entered_in_the_same_way() {
+    let role = "arn:aws:iam::123456789012:role/backup";
+    let yaml = format!("locations:\n  a:\n    url: s3://bucket-a/x?region=eu-central-1\n    roleArn: {role}\n");
+    let config = Config::parse(&yaml).unwrap();
+    let role_of = |url: &str| config.location(Some(url)).unwrap().role_arn;
+    assert_eq!(role_of("s3://bucket-a/other/prefix").as_deref(), Some(role));
+    assert_eq!(role_of("s3://bucket-b/x"), None);
+    assert_eq!(
+        role_of("s3://bucket-a/x?endpoint=https://elsewhere.example"),
+        None,
+        "no role is shown to another server"
+    );
 }

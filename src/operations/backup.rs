@@ -1,0 +1,305 @@
+//! `ns` and `cluster`: discover, choose the revision, save, commit.
+
+use super::log::RunLog;
+use super::{Context, Done, Usage};
+use crate::archive::manifest::{ClusterIdentity, Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
+use crate::cluster::Cluster;
+use crate::cluster::discover::Discovery;
+use crate::id::BackupId;
+use crate::pipeline::save::commit::{self, Committed};
+use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, Wanted, pin};
+use crate::pipeline::{Error, sweep};
+use crate::report::{Event, Events, ExitCode, Omission, Outcome, Phase, Problem};
+use crate::resource::{Kind, ObjectName};
+use crate::rules::kinds::Served;
+use crate::rules::selection::{self, Namespaces};
+use crate::rules::similar;
+use crate::store::Store;
+use anyhow::Context as _;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What to back up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupTask {
+    /// Namespaces or globs of them; `None` for everything.
+    pub namespaces: Option<Vec<String>>,
+}
+
+/// `report.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// What was asked for.
+    pub selection: BackupTask,
+    /// The namespaces that this meant.
+    pub namespaces: Vec<String>,
+    /// Every kind that holds objects.
+    pub kinds: Vec<KindReport>,
+    /// What could not be saved.
+    pub problems: Vec<Problem>,
+    /// What rules left out.
+    pub omissions: Vec<Omission>,
+    /// Seconds that the run took until here.
+    pub seconds: f64,
+}
+
+/// Makes a backup.
+///
+/// # Errors
+/// When nothing was saved; what was stored by then is taken back.
+pub async fn run(
+    id: &BackupId,
+    task: &BackupTask,
+    cluster: &Cluster,
+    store: &dyn Store,
+    context: &Context,
+) -> anyhow::Result<Done> {
+    let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
+    let started = (context.now)();
+    match attempt(id, task, cluster, store, context, &events, &log, started).await {
+        Ok(done) => Ok(done),
+        Err(error) => {
+            events.note(format!("failed: {error:#}"));
+            // best effort: the error that is returned matters more than one of cleaning up
+            if let Err(left) = give_up(id, store, context, &log).await {
+                tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
+            }
+            Err(error)
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the steps of one run, called once")]
+async fn attempt(
+    id: &BackupId,
+    task: &BackupTask,
+    cluster: &Cluster,
+    store: &dyn Store,
+    context: &Context,
+    events: &Events,
+    log: &RunLog,
+    started: Timestamp,
+) -> anyhow::Result<Done> {
+    events.phase(Phase::Discovering);
+    let target = Target::discover(task, cluster, events).await?;
+    events.phase(Phase::Saving);
+    let mut saved = saved(id, &target, cluster, store, context, events).await?;
+    saved.problems.extend(target.problems.clone());
+    saved.omissions.extend(target.omissions.clone());
+
+    events.phase(Phase::Committing);
+    events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
+    let manifest = manifest(id, task, &target, saved, store, context, log, started).await?;
+    let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
+    if let Err(error) = sweep::garbage(store, (context.now)()).await {
+        tracing::warn!(%error, "garbage of earlier runs could not be swept");
+    }
+    let (standing, whose) = match committed {
+        Committed::Ours => (manifest, ""),
+        Committed::Theirs(standing) => (*standing, " (by another worker of this run)"),
+    };
+    let message = format!(
+        "backup `{id}` is {}{whose}: {} objects, {} problems",
+        standing.outcome, standing.counts.objects, standing.counts.problems
+    );
+    Ok(Done {
+        outcome: standing.outcome,
+        exit_code: ExitCode::from(standing.outcome),
+        message,
+        result: Some(Bytes::from(standing.to_bytes()?)),
+    })
+}
+
+/// The cluster as a backup sees it before the first list.
+struct Target {
+    identity: ClusterIdentity,
+    wanted: Wanted,
+    kinds: Vec<Kind>,
+    problems: Vec<Problem>,
+    omissions: Vec<Omission>,
+}
+
+impl Target {
+    async fn discover(task: &BackupTask, cluster: &Cluster, events: &Events) -> anyhow::Result<Self> {
+        let discovery = cluster.discover().await.context("discovery")?;
+        let identity = identity(cluster, &discovery).await?;
+        let wanted = wanted(task, cluster, &discovery).await?;
+        let stale = discovery.stale.iter().map(|group| Problem {
+            subject: group.clone(),
+            message: "its API server gives no fresh answer, so what it holds is unknown and not saved".to_owned(),
+        });
+        let problems: Vec<Problem> = stale.collect();
+        problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
+        let mut target = Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new() };
+        discovery.kinds.into_iter().for_each(|served| target.choose(served));
+        Ok(target)
+    }
+
+    fn choose(&mut self, served: Served) {
+        match selection::never_backed_up(&served) {
+            Some(rule) => {
+                self.omissions.push(Omission { subject: served.kind.key(), rule: rule.to_owned(), objects: None });
+            }
+            None => self.kinds.push(served.kind),
+        }
+    }
+
+    fn namespaces(&self) -> Vec<String> {
+        match &self.wanted {
+            Wanted::Cluster => Vec::new(),
+            Wanted::Namespaces(names) => names.iter().cloned().collect(),
+        }
+    }
+}
+
+async fn identity(cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<ClusterIdentity> {
+    Ok(ClusterIdentity {
+        uid: cluster_uid(cluster, discovery).await?,
+        version: cluster.version().await.context("asking for the version")?,
+    })
+}
+
+/// What tells this cluster from others: the uid of `kube-system`, which lives as long as the cluster does.
+pub(super) async fn cluster_uid(cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    struct Namespace {
+        metadata: Meta,
+    }
+    #[derive(Deserialize)]
+    struct Meta {
+        uid: String,
+    }
+    let kind = &discovery.get("namespaces").context("the API server serves no namespaces")?.kind;
+    let found =
+        cluster.get(kind, &ObjectName::new(None, "kube-system")).await.context("reading the cluster's identity")?;
+    let bytes = found.context("there is no namespace `kube-system`")?;
+    Ok(serde_json::from_slice::<Namespace>(&bytes).context("reading the namespace `kube-system`")?.metadata.uid)
+}
+
+/// The namespaces that are meant. A name or glob that means none is an error: a backup of nothing would look good.
+async fn wanted(task: &BackupTask, cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<Wanted> {
+    let Some(patterns) = &task.namespaces else { return Ok(Wanted::Cluster) };
+    let kind = &discovery.get("namespaces").context("the API server serves no namespaces")?.kind;
+    let there: BTreeSet<String> =
+        cluster.list_names(kind, None).await.context("listing namespaces")?.into_iter().map(|l| l.name.name).collect();
+    let patterns = Namespaces::parse(patterns).map_err(|error| Usage(error.to_string()))?;
+    let existing: Vec<&str> = there.iter().map(String::as_str).collect();
+    if let Some(unmatched) = patterns.unmatched(&existing).first() {
+        return Err(Error::NotFound(no_such_namespace(unmatched, &existing)).into());
+    }
+    let names = there.into_iter().filter(|name| patterns.matches(name)).collect();
+    Ok(Wanted::Namespaces(names))
+}
+
+fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {
+    let similar = similar(pattern, existing.iter().copied());
+    let hint = match similar.first() {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "`kubectl get namespaces` lists what there is".to_owned(),
+    };
+    format!("there is no namespace `{pattern}`\nhint: {hint}")
+}
+
+/// Saves at one revision. When that is compacted on the way, all kinds start again once at a new one.
+async fn saved(
+    id: &BackupId,
+    target: &Target,
+    cluster: &Cluster,
+    store: &dyn Store,
+    context: &Context,
+    events: &Events,
+) -> anyhow::Result<Saved> {
+    let reference = target.kinds.iter().find(|kind| kind.is("namespaces")).context("namespaces can't be listed")?;
+    let mut request = SaveRequest {
+        id,
+        attempt: &context.attempt,
+        wanted: &target.wanted,
+        kinds: &target.kinds,
+        install_namespace: &context.install_namespace,
+        restart_when_compacted: true,
+    };
+    loop {
+        let pin = pin::choose(cluster, reference, &target.kinds).await.context("choosing the revision")?;
+        events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
+        match save::objects(cluster, store, &request, pin, events, &context.cancel).await {
+            Err(error) if request.restart_when_compacted && error.is_expired() => {
+                events.note("the revision was compacted on the way; starting again at a new one");
+                request.restart_when_compacted = false;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Stores report and log, and makes the manifest of it all.
+#[expect(clippy::too_many_arguments, reason = "the parts of one manifest, called once")]
+async fn manifest(
+    id: &BackupId,
+    task: &BackupTask,
+    target: &Target,
+    saved: Saved,
+    store: &dyn Store,
+    context: &Context,
+    log: &RunLog,
+    started: Timestamp,
+) -> anyhow::Result<Manifest> {
+    let ended = (context.now)();
+    let seconds = (ended - started).total(jiff::Unit::Second).unwrap_or_default();
+    let counts = Counts {
+        objects: saved.counts.objects,
+        bytes: saved.counts.bytes,
+        problems: saved.problems.len() as u64,
+        omissions: saved.omissions.len() as u64,
+    };
+    let outcome = if saved.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
+    let report = Report {
+        selection: task.clone(),
+        namespaces: target.namespaces(),
+        kinds: saved.kinds,
+        problems: saved.problems,
+        omissions: saved.omissions,
+        seconds,
+    };
+    let report = Bytes::from(serde_json::to_vec_pretty(&report)?);
+    let put = async |name: &str, bytes: Bytes| -> anyhow::Result<File> {
+        commit::put_file(store, id, &context.attempt, name, bytes).await.with_context(|| format!("storing {name}"))
+    };
+    let files = Files {
+        objects: saved.objects,
+        index: saved.index,
+        report: put("report.json", report).await?,
+        log: put("log.jsonl.zst", log.take()?).await?,
+    };
+    let unpinned: Vec<_> = saved.pin.unpinned.into_values().collect();
+    let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds };
+    Ok(Manifest {
+        format: FORMAT.to_owned(),
+        requires: Vec::new(),
+        id: id.clone(),
+        attempt: context.attempt.clone(),
+        cluster: target.identity.clone(),
+        scope: if task.namespaces.is_some() { Scope::Namespaces } else { Scope::Cluster },
+        namespaces: target.namespaces(),
+        started_at: started,
+        ended_at: ended,
+        outcome,
+        consistency: Consistency { revision: saved.pin.revision, unpinned, skew_seconds },
+        counts,
+        files,
+        tool: concat!("kubectl-backup ", env!("CARGO_PKG_VERSION")).to_owned(),
+    })
+}
+
+/// After a failure: nothing of the data stays, the log does.
+async fn give_up(id: &BackupId, store: &dyn Store, context: &Context, log: &RunLog) -> anyhow::Result<()> {
+    commit::discard(store, id, &context.attempt).await?;
+    let lines = log.take()?;
+    if !lines.is_empty() {
+        commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Which lists a backup of namespaces makes: its own kinds, namespace by namespace, then the cluster-scoped objects
+//! that were found to be needed.
+
+use super::list::ListTask;
+use super::{Error, Saving};
+use crate::archive::frame::FilledFrame;
+use crate::pipeline::save::list::{self, Choice, Item, Listed};
+use crate::resource::Kind;
+use crate::rules::needs::needs_of;
+use std::collections::BTreeSet;
+use tokio::sync::mpsc;
+
+/// Namespaces up to which each is listed on its own; above, one list of all is less work for the API server.
+const OWN_LISTS: usize = 16;
+/// Names up to which each object is fetched on its own.
+const OWN_NAMES: usize = 8;
+
+/// The lists of the namespaces' own objects, and of the namespaces themselves.
+pub(super) fn namespaced(kinds: &[Kind], namespaces: &BTreeSet<String>) -> Vec<ListTask> {
+    let mut tasks = Vec::new();
+    for kind in kinds {
+        if kind.is("namespaces") {
+            tasks.extend(namespaces.iter().map(|name| ListTask {
+                kind: kind.clone(),
+                namespace: None,
+                name: Some(name.clone()),
+            }));
+        } else if kind.namespaced && namespaces.len() <= OWN_LISTS {
+            tasks.extend(namespaces.iter().map(|namespace| ListTask {
+                kind: kind.clone(),
+                namespace: Some(namespace.clone()),
+                name: None,
+            }));
+        } else if kind.namespaced {
+            tasks.push(ListTask::whole(kind));
+        }
+    }
+    tasks
+}
+
+/// Lists what the saved objects need, and what that needs in turn, until nothing new is needed.
+pub(super) async fn cluster_scoped(saving: &Saving<'_>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+    {
+        let mut gathered = saving.gathered();
+        let with_objects: Vec<Kind> =
+            gathered.kinds.iter().filter(|(_, listed)| listed.objects > 0).map(|(kind, _)| kind.clone()).collect();
+        with_objects.iter().for_each(|kind| gathered.needs.need_crd(kind));
+    }
+    if let Some(kind) = find(saving, "clusterrolebindings.rbac.authorization.k8s.io") {
+        list_needed(saving, filled, &kind, &Which::MatchingBindings).await?;
+    }
+    loop {
+        let open = saving.gathered().needs.take();
+        if open.is_empty() {
+            break;
+        }
+        for (key, names) in open {
+            let Some(kind) = find(saving, &key) else { continue };
+            list_needed(saving, filled, &kind, &Which::Named(names)).await?;
+        }
+    }
+    let aggregates = saving.gathered().needs.aggregates();
+    match find(saving, "clusterroles.rbac.authorization.k8s.io") {
+        Some(kind) if aggregates => list_needed(saving, filled, &kind, &Which::Aggregated).await,
+        _ => Ok(()),
+    }
+}
+
+/// Which objects of a cluster-scoped kind are needed.
+enum Which {
+    /// Those of these names.
+    Named(BTreeSet<String>),
+    /// ClusterRoleBindings about a service account that is saved.
+    MatchingBindings,
+    /// ClusterRoles that an aggregated one, which is saved, is made of.
+    Aggregated,
+}
+
+fn find(saving: &Saving<'_>, key: &str) -> Option<Kind> {
+    saving.request.kinds.iter().find(|kind| kind.is(key) && !kind.namespaced).cloned()
+}
+
+async fn list_needed(
+    saving: &Saving<'_>,
+    filled: &mpsc::Sender<FilledFrame>,
+    kind: &Kind,
+    which: &Which,
+) -> Result<(), Error> {
+    let single: Vec<Option<String>> = match which {
+        Which::Named(names) if names.len() <= OWN_NAMES => names.iter().cloned().map(Some).collect(),
+        _ => vec![None],
+    };
+    for name in single {
+        let task = ListTask { kind: kind.clone(), namespace: None, name };
+        let revision = saving.gathered().pin.of(kind).map(str::to_owned);
+        let mut listed = Listed::default();
+        let choose = |item: &Item<'_>, text: &str| saving.choose_needed(kind, which, item, text);
+        let result = list::list(saving.cluster, &task, revision.as_deref(), filled, &mut listed, choose).await;
+        match result {
+            Err(error) if error.is_expired() && saving.request.restart_when_compacted => return Err(error),
+            Err(error @ Error::Cluster(_)) => saving.problem(&task, &error),
+            Err(error) => return Err(error),
+            Ok(()) => (),
+        }
+        saving.note(&task, listed, None);
+    }
+    Ok(())
+}
+
+impl Saving<'_> {
+    /// Decides on one cluster-scoped object, and notes what it needs in turn.
+    fn choose_needed(&self, kind: &Kind, which: &Which, item: &Item<'_>, text: &str) -> Choice {
+        let meta = &item.metadata;
+        let mut gathered = self.gathered();
+        let needs = &mut gathered.needs;
+        let needed = match which {
+            Which::Named(names) => names.contains(&*meta.name),
+            Which::MatchingBindings => needs.binding_matches(text).unwrap_or_else(|error| {
+                tracing::warn!(%error, name = &*meta.name, "a ClusterRoleBinding can't be understood and is saved");
+                true
+            }),
+            Which::Aggregated => needs.is_aggregated(&meta.labels) && !needs.knows(&kind.key(), &meta.name),
+        };
+        if !needed {
+            return Choice::Pass;
+        }
+        if meta.labels.has("kubernetes.io/bootstrapping", "rbac-defaults") {
+            return Choice::Omit("every API server makes it for itself");
+        }
+        needs.have(&kind.key(), &meta.name);
+        if let Err(error) = needs_of(kind, text, needs) {
+            tracing::warn!(%kind, name = &*meta.name, %error, "what it needs is not known");
+        }
+        drop(gathered);
+        self.omitted(kind, None, meta).map_or(Choice::Take, Choice::Omit)
+    }
+}

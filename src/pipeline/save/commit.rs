@@ -1,0 +1,68 @@
+//! The end of a backup: the manifest, once; and taking back what never became a backup.
+
+use crate::archive::manifest::File;
+use crate::archive::manifest::{MANIFEST_LIMIT, Manifest, data_key, manifest_key};
+use crate::id::{Attempt, BackupId};
+use crate::pipeline::Error;
+use crate::pipeline::upload;
+use crate::store::{self, Store};
+use bytes::Bytes;
+
+/// What became of a manifest.
+#[derive(Debug)]
+pub enum Committed {
+    /// Ours is the backup.
+    Ours,
+    /// Another attempt's is the backup, and ours is taken back.
+    Theirs(Box<Manifest>),
+}
+
+/// Stores a data file that is whole in memory, such as the report.
+///
+/// # Errors
+/// The bucket's.
+pub async fn put_file(
+    store: &dyn Store,
+    id: &BackupId,
+    attempt: &Attempt,
+    name: &str,
+    bytes: Bytes,
+) -> Result<File, Error> {
+    upload::put(store, data_key(id, attempt, name), bytes).await
+}
+
+/// Writes the manifest: from then on the backup exists. Where one is there already, or the answer got lost, it is read
+/// back to see whose it is.
+///
+/// # Errors
+/// The bucket's; the backup doesn't exist then, or it exists whole.
+pub async fn manifest(store: &dyn Store, manifest: &Manifest) -> Result<Committed, Error> {
+    let key = manifest_key(&manifest.id);
+    let Err(error) = store.create(&key, Bytes::from(manifest.to_bytes()?)).await else { return Ok(Committed::Ours) };
+    if !matches!(error, store::Error::Exists { .. }) && !error.is_transient() {
+        return Err(error.into());
+    }
+    let standing = match store.get(&key, MANIFEST_LIMIT).await {
+        Ok(bytes) => Manifest::read(&manifest.id, &bytes)?,
+        Err(_) => return Err(error.into()),
+    };
+    if standing.attempt == manifest.attempt {
+        return Ok(Committed::Ours);
+    }
+    discard(store, &manifest.id, &manifest.attempt).await?;
+    Ok(Committed::Theirs(Box::new(standing)))
+}
+
+/// Removes what an attempt stored, all but its log.
+///
+/// # Errors
+/// The bucket's; a later run's sweep removes what is left.
+pub async fn discard(store: &dyn Store, id: &BackupId, attempt: &Attempt) -> Result<(), Error> {
+    let prefix = data_key(id, attempt, "");
+    for object in store.list(&prefix).await? {
+        if !object.key.ends_with("/log.jsonl.zst") {
+            store.delete(&object.key).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! Lists one kind, page by page, cuts its items out of the stream, and fills frames with those that are selected.
+
+use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
+use crate::cluster::Cluster;
+use crate::cluster::list::{ListMeta, Page};
+use crate::pipeline::Error;
+use crate::pipeline::cut::{CutError, Cutter, Part};
+use crate::resource::Kind;
+use crate::rules::Labels;
+use futures::StreamExt;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use tokio::sync::mpsc;
+
+/// Objects in a page. Measured best between 250 and 2000 (a page more is a round trip more); memory doesn't follow it.
+const PAGE: u32 = 2000;
+/// How often a page is opened again after it broke off in the middle.
+const PAGE_TRIES: u32 = 5;
+
+/// What of an item the backup itself needs to know.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Item<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) metadata: ItemMeta<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ItemMeta<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) namespace: Cow<'a, str>,
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) labels: Labels<'a>,
+}
+
+/// What to do with an item.
+pub(super) enum Choice {
+    /// Save it.
+    Take,
+    /// Leave it out, by this rule.
+    Omit(&'static str),
+    /// It was not asked for.
+    Pass,
+}
+
+/// Looks at each item of a list, before it is saved.
+pub(super) trait Chooser: FnMut(&Item<'_>, &str) -> Choice + Send {}
+impl<F: FnMut(&Item<'_>, &str) -> Choice + Send> Chooser for F {}
+
+/// One list to make.
+#[derive(Clone, Debug)]
+pub(super) struct ListTask {
+    pub(super) kind: Kind,
+    /// One namespace, or all.
+    pub(super) namespace: Option<String>,
+    /// Only the object of this name.
+    pub(super) name: Option<String>,
+}
+
+/// What a list gave.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    pub(super) objects: u64,
+    pub(super) bytes: u64,
+    /// The revision it was read at, as its first page says.
+    pub(super) revision: String,
+    /// The last item that was looked at, as etcd orders them: namespace, `/`, name.
+    pub(super) last: String,
+    /// What was left out, by rule.
+    pub(super) omitted: BTreeMap<&'static str, u64>,
+}
+
+/// A page that is being read.
+struct OpenPage<'a, C> {
+    kind: &'a Kind,
+    frame: &'a mut FrameBuilder,
+    chooser: &'a mut C,
+    listed: &'a mut Listed,
+    seen: &'a mut Seen,
+    passed_over: &'a str,
+    /// Items of this page so far, in this reading of it.
+    position: u64,
+    meta: ListMeta,
+    full: Vec<FilledFrame>,
+}
+
+/// What of a page was used before it broke off, so that nothing is taken twice when it is read again.
+#[derive(Default)]
+struct Seen {
+    /// Whether the page will be the same when it is read again.
+    pinned: bool,
+    items: u64,
+    names: HashSet<String>,
+}
+
+/// Makes a list and sends its frames. `revision` is the one to read at. `listed` is what an earlier try gave: what it
+/// looked at already, in etcd's order, is passed over.
+///
+/// # Errors
+/// When a page can't be had after all tries, or the frames' receiver is gone. What was read before is sent, and noted
+/// in `listed`.
+pub(super) async fn list(
+    cluster: &Cluster,
+    task: &ListTask,
+    revision: Option<&str>,
+    frames: &mpsc::Sender<FilledFrame>,
+    listed: &mut Listed,
+    mut chooser: impl Chooser,
+) -> Result<(), Error> {
+    let mut frame = FrameBuilder::new(&task.kind);
+    let pages = all_pages(cluster, task, revision, frames, &mut frame, listed, &mut chooser).await;
+    if !frame.is_empty() {
+        send(frames, frame.take()?).await?;
+    }
+    pages
+}
+
+async fn all_pages<C: Chooser>(
+    cluster: &Cluster,
+    task: &ListTask,
+    revision: Option<&str>,
+    frames: &mpsc::Sender<FilledFrame>,
+    frame: &mut FrameBuilder,
+    listed: &mut Listed,
+    chooser: &mut C,
+) -> Result<(), Error> {
+    let passed_over = std::mem::take(&mut listed.last);
+    let mut token = String::new();
+    loop {
+        let page = Page {
+            kind: &task.kind,
+            namespace: task.namespace.as_deref(),
+            revision,
+            token: (!token.is_empty()).then_some(token.as_str()),
+            name: task.name.as_deref(),
+            limit: PAGE,
+        };
+        let meta = whole_page(cluster, &page, frames, frame, listed, chooser, &passed_over).await?;
+        if token.is_empty() {
+            listed.revision = meta.resource_version;
+        }
+        token = meta.token;
+        if token.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a page to its end, again from where it broke off.
+async fn whole_page<C: Chooser>(
+    cluster: &Cluster,
+    page: &Page<'_>,
+    frames: &mpsc::Sender<FilledFrame>,
+    frame: &mut FrameBuilder,
+    listed: &mut Listed,
+    chooser: &mut C,
+    passed_over: &str,
+) -> Result<ListMeta, Error> {
+    let mut seen = Seen { pinned: page.revision.is_some() || page.token.is_some(), ..Seen::default() };
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let meta = ListMeta::default();
+        let mut open = OpenPage {
+            kind: page.kind,
+            frame,
+            chooser,
+            listed,
+            seen: &mut seen,
+            passed_over,
+            position: 0,
+            meta,
+            full: Vec::new(),
+        };
+        match read_page(cluster, page, frames, &mut open).await {
+            Err(Error::Cluster(error)) if error.is_transient() && tried < PAGE_TRIES => {
+                tracing::debug!(%error, tried, "reading the page again");
+            }
+            Err(Error::Cut { source: CutError::Truncated(_), .. }) if tried < PAGE_TRIES => (),
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(open.meta),
+        }
+    }
+}
+
+async fn read_page<C: Chooser>(
+    cluster: &Cluster,
+    page: &Page<'_>,
+    frames: &mpsc::Sender<FilledFrame>,
+    open: &mut OpenPage<'_, C>,
+) -> Result<(), Error> {
+    let mut chunks = cluster.open_page(page).await?;
+    let mut cutter = Cutter::default();
+    while let Some(chunk) = chunks.next().await {
+        cutter.push(&chunk?, |part| open.part(part))?;
+        for frame in std::mem::take(&mut open.full) {
+            send(frames, frame).await?;
+        }
+    }
+    cutter.finish().map_err(|source| open.cut_error(source))
+}
+
+async fn send(frames: &mpsc::Sender<FilledFrame>, frame: FilledFrame) -> Result<(), Error> {
+    frames.send(frame).await.map_err(|_| Error::Thread("nobody takes frames any more".to_owned()))
+}
+
+impl From<CutError> for Error {
+    fn from(source: CutError) -> Self {
+        Self::Cut { what: "cutting a list".to_owned(), source }
+    }
+}
+
+impl<C: Chooser> OpenPage<'_, C> {
+    fn part(&mut self, part: Part<'_>) -> Result<(), Error> {
+        match part {
+            Part::Item(bytes) => self.item(bytes),
+            Part::Field { key: b"\"metadata\"", value } => {
+                self.meta =
+                    serde_json::from_slice(value).map_err(|_| self.cut_error(CutError::Syntax("metadata", 0)))?;
+                Ok(())
+            }
+            Part::Field { .. } => Ok(()),
+        }
+    }
+
+    fn item(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.position += 1;
+        let invalid = |_| CutError::Syntax("an item is not valid JSON", self.position);
+        let text = std::str::from_utf8(bytes).map_err(|_| CutError::Syntax("an item is not UTF-8", self.position))?;
+        let item: Item<'_> = serde_json::from_str(text).map_err(invalid)?;
+        if !self.seen.is_new(self.position, &item.metadata) {
+            return Ok(());
+        }
+        self.note_place(&item.metadata);
+        if self.listed.last.as_str() <= self.passed_over {
+            return Ok(());
+        }
+        match (self.chooser)(&item, text) {
+            Choice::Pass => return Ok(()),
+            Choice::Omit(rule) => {
+                *self.listed.omitted.entry(rule).or_default() += 1;
+                return Ok(());
+            }
+            Choice::Take => (),
+        }
+        self.frame.push(&Object {
+            namespace: self.kind.namespaced.then_some(&*item.metadata.namespace),
+            name: &item.metadata.name,
+            uid: &item.metadata.uid,
+            resource_version: &item.metadata.resource_version,
+            json: bytes,
+            lacks_type: item.api_version.is_empty(),
+        })?;
+        self.listed.objects += 1;
+        self.listed.bytes += bytes.len() as u64;
+        if self.frame.is_full() {
+            self.full.push(self.frame.take()?);
+        }
+        Ok(())
+    }
+
+    fn note_place(&mut self, meta: &ItemMeta<'_>) {
+        self.listed.last.clear();
+        if !meta.namespace.is_empty() {
+            self.listed.last.push_str(&meta.namespace);
+            self.listed.last.push('/');
+        }
+        self.listed.last.push_str(&meta.name);
+    }
+
+    fn cut_error(&self, source: CutError) -> Error {
+        Error::Cut { what: format!("listing `{}`", self.kind), source }
+    }
+}
+
+impl Seen {
+    /// Whether an item was not used yet; notes it.
+    fn is_new(&mut self, position: u64, meta: &ItemMeta<'_>) -> bool {
+        if self.pinned {
+            let new = position > self.items;
+            self.items = self.items.max(position);
+            new
+        } else {
+            self.names.insert(format!("{}/{}", meta.namespace, meta.name))
+        }
+    }
+}

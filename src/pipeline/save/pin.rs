@@ -1,0 +1,76 @@
+//! Chooses the one revision of a backup, and finds out which kinds share its counter.
+//!
+//! Resource versions are comparable only within one store. So every kind is asked for its own newest revision between
+//! two readings of a reference kind's: a kind whose answer falls between them counts with the same etcd; one whose
+//! answer doesn't (an aggregated API, a kind with an etcd of its own) is listed as it is and named in the manifest.
+
+use crate::archive::manifest::Unpinned;
+use crate::cluster::{Cluster, Error};
+use crate::resource::Kind;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeMap;
+
+/// The revision of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// The revision; `None` where nothing can be pinned.
+    pub revision: Option<String>,
+    /// The kinds that can't be read at it, by key, with the reason.
+    pub unpinned: BTreeMap<String, Unpinned>,
+}
+
+impl Pin {
+    /// The revision at which to list a kind.
+    pub fn of(&self, kind: &Kind) -> Option<&str> {
+        if self.unpinned.contains_key(&kind.key()) { None } else { self.revision.as_deref() }
+    }
+
+    /// Notes that a kind is listed as it is.
+    pub fn release(&mut self, kind: &Kind, reason: &str, revision: String) {
+        let key = kind.key();
+        self.unpinned.insert(key.clone(), Unpinned { kind: key, reason: reason.to_owned(), revision });
+    }
+}
+
+/// Kinds asked at once.
+const AT_ONCE: usize = 8;
+
+/// Chooses a revision for these kinds. `reference` is a kind that is always in the main etcd, such as namespaces.
+///
+/// # Errors
+/// When the reference kind can't be listed.
+pub async fn choose(cluster: &Cluster, reference: &Kind, kinds: &[Kind]) -> Result<Pin, Error> {
+    let before = cluster.revision(reference).await?;
+    let mut answers: Vec<(Kind, Result<String, Error>)> = stream::iter(kinds.to_vec())
+        .map(|kind| async move {
+            let answer = cluster.revision(&kind).await;
+            Ok::<_, Error>((kind, answer))
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let after = cluster.revision(reference).await?;
+    answers.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut pin = Pin { revision: Some(after.clone()), unpinned: BTreeMap::new() };
+    let bounds = number(&before).zip(number(&after));
+    if bounds.is_none() {
+        pin.revision = None;
+    }
+    for (kind, answer) in answers {
+        let shares = match (&answer, bounds) {
+            (Ok(revision), Some((low, high))) => number(revision).is_some_and(|n| (low..=high).contains(&n)),
+            // the list itself will fail and be reported; nothing is known of its counter
+            (Err(_), _) => true,
+            (_, None) => false,
+        };
+        if !shares {
+            pin.release(&kind, "its API has a revision counter of its own", answer.unwrap_or_default());
+        }
+    }
+    Ok(pin)
+}
+
+/// A revision as a number: what etcd gives. Other stores may use other texts, which are never compared.
+fn number(revision: &str) -> Option<u64> {
+    revision.parse().ok().filter(|number| *number > 0)
+}

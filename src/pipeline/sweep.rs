@@ -1,0 +1,70 @@
+//! Removes what runs left behind that never became a backup: attempts and unfinished uploads that are older than a day
+//! and that no manifest names.
+
+use super::{Error, catalog};
+use crate::id::{Attempt, BackupId};
+use crate::store::{self, Store};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+
+/// How long garbage is left alone: longer than any run may take.
+const GRACE: SignedDuration = SignedDuration::from_hours(24);
+/// What all data keys begin with.
+const DATA: &str = "data/";
+
+/// What one attempt left.
+struct Left {
+    newest: Timestamp,
+    keys: Vec<String>,
+}
+
+/// Sweeps a location.
+///
+/// # Errors
+/// The bucket's; what is left then is swept by the next run.
+pub async fn garbage(store: &dyn Store, now: Timestamp) -> Result<(), Error> {
+    let before = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+    for upload in store.pending_uploads(DATA).await? {
+        if upload.initiated < before {
+            store.abort_upload(&upload).await?;
+        }
+    }
+    for (id, attempts) in attempts(store).await? {
+        if attempts.values().all(|left| left.newest >= before) {
+            continue;
+        }
+        match store.size(&format!("restores/{id}.json")).await {
+            Err(store::Error::NotFound { .. }) => (),
+            _ => continue, // a restore's plan, report and log
+        }
+        let named = match catalog::manifest(store, &id).await {
+            Ok(manifest) => Some(manifest.attempt),
+            Err(Error::NotFound(_)) => None,
+            Err(_) => continue, // a manifest that can't be read protects all of its data
+        };
+        for (attempt, left) in attempts {
+            if named.as_ref() != Some(&attempt) && left.newest < before {
+                for key in &left.keys {
+                    store.delete(key).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All data keys, by backup and attempt. Keys of another shape are not ours to touch.
+async fn attempts(store: &dyn Store) -> Result<BTreeMap<BackupId, BTreeMap<Attempt, Left>>, Error> {
+    let mut found = BTreeMap::<BackupId, BTreeMap<Attempt, Left>>::new();
+    for object in store.list(DATA).await? {
+        let mut segments = object.key[DATA.len()..].splitn(3, '/');
+        let id = segments.next().and_then(|id| BackupId::parse(id).ok());
+        let attempt = segments.next().and_then(|attempt| Attempt::parse(attempt).ok());
+        let (Some(id), Some(attempt), Some(_)) = (id, attempt, segments.next()) else { continue };
+        let left = found.entry(id).or_default().entry(attempt);
+        let left = left.or_insert_with(|| Left { newest: object.modified, keys: Vec::new() });
+        left.newest = left.newest.max(object.modified);
+        left.keys.push(object.key);
+    }
+    Ok(found)
+}

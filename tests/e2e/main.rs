@@ -1,0 +1,14 @@
+//! The promises of the README, each through a Job, the real API server and MinIO; and what a person sees who makes a
+//! mistake. `tests/run.sh` starts the clusters; nothing here is skipped when they are missing.
+//!
+//! - `promises`: one test or more for each promise
+//! - `interrupted`: workers that are killed, or two alive at once
+//! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
+//! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
+
+mod harness;
+mod interrupted;
+mod mistakes;
+mod promises;
+mod proxy;
+mod verbs;

@@ -1,0 +1,44 @@
+#!/bin/bash
+# make test: everything, from a bare machine. Installs what it needs, builds what the cache lacks, checks format and
+# lints, runs the tests that need no cluster, then starts two real clusters with MinIO and MiniStack and runs the rest
+# through Jobs in them. A cluster that doesn't start fails the run.
+set -euo pipefail
+cd "$(dirname "$0")/.."; . tests/cluster/cache.sh
+step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
+
+step "packages"
+tests/cluster/install-packages.sh
+
+step "cluster binaries and Rust dependencies (minutes when the cache is cold)"
+tests/cluster/build-binaries.sh >"$CACHE/build-binaries.log" 2>&1 &
+binaries=$!
+cargo fmt --check
+cargo clippy --locked --quiet --target "$TARGET" --all-targets -- -D warnings
+cargo build --locked --target "$TARGET" --all-targets
+wait $binaries || { tail -n 30 "$CACHE/build-binaries.log"; exit 1; }
+
+step "tests without a cluster"
+cargo test --locked --target "$TARGET" --lib --bins --test floors
+
+step "image"
+. tests/cluster/job-image.sh
+build_job_image
+
+step "clusters"
+down() { tests/cluster/minio down; tests/cluster/ministack down; tests/cluster/down a; tests/cluster/down b; }
+down_and_say() { local code=$?; [ $code = 0 ] || tests/cluster/last-words.sh || true; down; exit $code; }
+trap down_and_say EXIT
+tests/cluster/up a & a=$!
+tests/cluster/up b & b=$!
+wait $a; wait $b
+tests/cluster/minio up
+tests/cluster/ministack up
+tests/cluster/load a "$JOB_IMAGE_TAR"
+tests/cluster/load b "$JOB_IMAGE_TAR"
+
+step "tests on the clusters"
+export KUBECTL_BACKUP_TEST_IMAGE=$JOB_IMAGE
+s3_test_environment
+cargo test --locked --target "$TARGET" --test store_contract
+cargo test --locked --target "$TARGET" --test e2e -- --test-threads "${TEST_THREADS:-3}"
+step "passed"
