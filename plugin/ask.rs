@@ -11,7 +11,8 @@ use std::io::{self, Write};
 /// Nobody can be asked; Ctrl-C.
 pub(crate) async fn agreed(question: &str, screen: &Screen) -> anyhow::Result<bool> {
     if !screen.asks {
-        let text = format!("{question} Nobody can be asked, since this is not a terminal\nhint: `--yes` agrees beforehand");
+        let text =
+            format!("{question} Nobody can be asked, since this is not a terminal\nhint: `--yes` agrees beforehand");
         return Err(Failure::usage(text).into());
     }
     let prompt = format!("{question} [y/N] ");

@@ -69,10 +69,7 @@ mod tests {
         let error: anyhow::Error = Failure::usage("`x` is \u{1b}[2Jwrong\nhint: use `y`").into();
         let error = Err::<(), _>(error).context("reading `x`").unwrap_err();
         let never = Screen::new(ColorChoice::Never);
-        assert_eq!(lines(&told(&error), &never), [
-            "error: reading `x`: `x` is \\u{1b}[2Jwrong",
-            "hint: use `y`",
-        ]);
+        assert_eq!(lines(&told(&error), &never), ["error: reading `x`: `x` is \\u{1b}[2Jwrong", "hint: use `y`",]);
         let always = lines(&told(&error), &Screen::new(ColorChoice::Always));
         assert!(always[1].starts_with("\u{1b}[36mhint:\u{1b}[0m "), "{always:?}");
     }

@@ -26,7 +26,8 @@ impl Progress {
         let line = screen.moves.then(|| {
             let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // not indicatif's braille spinner: not every font has it
-            let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style =
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             line.set_style(style.tick_chars("-\\|/ "));
             line.set_message(first.to_owned());
             line.enable_steady_tick(TICK);

@@ -128,14 +128,23 @@ pub(crate) async fn run(
     manner: Manner,
 ) -> anyhow::Result<Run> {
     let task = Task { id, location: target.location.clone(), verb };
-    if target.local { local::run(session, &task).await.map(Run::Ended) } else { job::run(session, target, &task, manner).await }
+    if target.local {
+        local::run(session, &task).await.map(Run::Ended)
+    } else {
+        job::run(session, target, &task, manner).await
+    }
 }
 
 /// Carries a verb out that gives an answer, and waits for it.
 ///
 /// # Errors
 /// As [`run`], and when the wait ended before there was an answer.
-pub(crate) async fn answer(session: &Session, target: &Target, verb: Verb, timeout: Option<Duration>) -> anyhow::Result<Ended> {
+pub(crate) async fn answer(
+    session: &Session,
+    target: &Target,
+    verb: Verb,
+    timeout: Option<Duration>,
+) -> anyhow::Result<Ended> {
     let id = new_id(verb.name());
     match run(session, target, id, verb, Manner::answer(timeout)).await? {
         Run::Ended(ended) => Ok(ended),

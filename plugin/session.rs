@@ -71,7 +71,8 @@ impl Session {
         let config = self.config().await?;
         let location = config.location(place.location.as_deref())?;
         if !place.local && matches!(location.place, Place::Folder(_)) {
-            let text = format!("`{}` is a folder on this machine, which a Job can't see\nhint: add `--local`", location.url());
+            let text =
+                format!("`{}` is a folder on this machine, which a Job can't see\nhint: add `--local`", location.url());
             return Err(Failure::usage(text).into());
         }
         Ok(Target { location, settings: config.job, local: place.local })
@@ -80,7 +81,9 @@ impl Session {
     /// The folder for a first try.
     fn embedded_default(&self) -> anyhow::Result<Location> {
         let home = std::env::home_dir().filter(|home| home.is_absolute());
-        let home = home.ok_or_else(|| Failure::usage("there is no home folder to keep backups in\nhint: say `--location file:///FOLDER`"))?;
+        let home = home.ok_or_else(|| {
+            Failure::usage("there is no home folder to keep backups in\nhint: say `--location file:///FOLDER`")
+        })?;
         let place = Place::Folder(home.join(FOLDER));
         let location = Location { name: None, place, role_arn: None, credentials_secret: None, read_only: false };
         let text = format!("backups are kept in {}; `--location` names another place", location.url());

@@ -319,8 +319,9 @@ async fn hand_over(result: Bytes, verdict: &Verdict, board: &Board, cancel: &Can
             (status.phase, status.ended_at, status.result_bytes) = (Phase::ResultReady, None, Some(bytes));
         });
     };
+    let socket = result::socket();
     let served = tokio::select! {
-        served = result::serve(&result::socket(), result, RESULT_WAITS, ready) => served,
+        served = result::serve(&socket, result, RESULT_WAITS, ready) => served,
         () = cancel.cancelled() => Ok(Served::Expired),
     };
     match served {

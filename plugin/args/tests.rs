@@ -56,7 +56,10 @@ fn flags_are_kubectls() {
     let cli = parsed(&words).unwrap();
     let options = cli.common.connect_options();
     assert_eq!((options.context.as_deref(), options.impersonate.as_deref()), (Some("prod"), Some("ann")));
-    assert_eq!((options.impersonate_groups, options.request_timeout), (vec!["a".into(), "b".into()], Some(Duration::from_secs(5))));
+    assert_eq!(
+        (options.impersonate_groups, options.request_timeout),
+        (vec!["a".into(), "b".into()], Some(Duration::from_secs(5)))
+    );
     assert_eq!(parsed(&["list", "--request-timeout=0"]).unwrap().common.connect_options().request_timeout, None);
     assert_eq!(cli.common.install_namespace, "kubectl-backup");
     // behind the verb too

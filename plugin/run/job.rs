@@ -67,9 +67,15 @@ impl Following<'_> {
             let deadline = manner.timeout.map(|timeout| timeout.saturating_sub(self.began.elapsed()));
             let wait = Wait { until, deadline, ..Wait::default() };
             let mut said = None;
-            let ended = jobs::watch(self.session.cluster.client(), &self.session.install_namespace, &self.task.id, &wait, |view| {
-                show(view, progress, &mut said);
-            })
+            let ended = jobs::watch(
+                self.session.cluster.client(),
+                &self.session.install_namespace,
+                &self.task.id,
+                &wait,
+                |view| {
+                    show(view, progress, &mut said);
+                },
+            )
             .await?;
             match ended.how {
                 How::StillRunning => {
@@ -96,7 +102,8 @@ impl Following<'_> {
     async fn fetch(&self, view: &View) -> Result<Vec<u8>, jobs::Error> {
         let pod = view.pod.as_ref().map(|pod| pod.name.as_str()).unwrap_or_default();
         let mut result = Vec::new();
-        jobs::result::fetch(self.session.cluster.client(), &self.session.install_namespace, pod, &mut result, FETCH).await?;
+        jobs::result::fetch(self.session.cluster.client(), &self.session.install_namespace, pod, &mut result, FETCH)
+            .await?;
         Ok(result)
     }
 
@@ -137,7 +144,10 @@ impl Following<'_> {
             return Ok(Run::Left { id: id.clone(), code: ExitCode::StillRunning });
         }
         self.remove().await;
-        let text = format!("job `{id}` gave no answer within {}, and is removed\nhint: give it more time with `--timeout`", span(waited));
+        let text = format!(
+            "job `{id}` gave no answer within {}, and is removed\nhint: give it more time with `--timeout`",
+            span(waited)
+        );
         Err(Failure::new(ExitCode::StillRunning, text).into())
     }
 
@@ -160,7 +170,9 @@ impl Following<'_> {
     }
 
     async fn remove(&self) {
-        if let Err(error) = jobs::delete(self.session.cluster.client(), &self.session.install_namespace, &self.task.id).await {
+        if let Err(error) =
+            jobs::delete(self.session.cluster.client(), &self.session.install_namespace, &self.task.id).await
+        {
             tracing::warn!("job `{}` is left behind: {error}", self.task.id);
         }
     }
@@ -209,11 +221,14 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_can_be_followed_and_cancelled() {
         let id = BackupId::parse("shop-1").unwrap();
-        assert_eq!(ways("it goes on", &id, "kubectl-backup"), [
-            "it goes on",
-            "  follow it:  kubectl backup logs shop-1 -f",
-            "  cancel it:  kubectl -n kubectl-backup delete job shop-1",
-        ]);
+        assert_eq!(
+            ways("it goes on", &id, "kubectl-backup"),
+            [
+                "it goes on",
+                "  follow it:  kubectl backup logs shop-1 -f",
+                "  cancel it:  kubectl -n kubectl-backup delete job shop-1",
+            ]
+        );
         assert!(ways("x", &id, "other")[1].ends_with("-f --install-namespace other"));
     }
 }

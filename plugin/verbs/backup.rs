@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_backup_is_called_after_what_it_holds() {
-        let of = |names: &[&str]| name(&BackupTask { namespaces: Some(names.iter().map(ToString::to_string).collect()) });
+        let of =
+            |names: &[&str]| name(&BackupTask { namespaces: Some(names.iter().map(ToString::to_string).collect()) });
         assert_eq!((of(&["shop"]), of(&["shop", "blog", "wiki"])), ("shop".into(), "shop-and-2-more".into()));
         assert_eq!(name(&BackupTask { namespaces: None }), "cluster");
     }

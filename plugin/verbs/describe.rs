@@ -51,7 +51,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
 }
 
 /// The description as it goes to stdout.
-fn rendered(described: &DescribeResult, args: &Args, place: &str, screen: &Screen, now: Timestamp) -> anyhow::Result<String> {
+fn rendered(
+    described: &DescribeResult,
+    args: &Args,
+    place: &str,
+    screen: &Screen,
+    now: Timestamp,
+) -> anyhow::Result<String> {
     match args.output {
         Some(Format::Json) => document::json(described),
         Some(Format::Yaml) => document::yaml(described),
@@ -192,10 +198,7 @@ mod tests {
             "revision": "5", "skewSeconds": 1.25, "unpinned": [{"kind": "events", "reason": "stored apart"}]
         }))
         .unwrap();
-        assert_eq!(
-            consistency(&mixed),
-            "revision 5, except 1 kind within 1.2 s:\n              events: stored apart"
-        );
+        assert_eq!(consistency(&mixed), "revision 5, except 1 kind within 1.2 s:\n              events: stored apart");
         assert!(consistency(&Consistency::default()).starts_with("no revision was pinned"));
     }
 }

@@ -108,7 +108,9 @@ pub(crate) async fn run(common: &Common, args: &Args, screen: Screen) -> anyhow:
     let namespace = &common.install_namespace;
     let existing = install::read_config(client, namespace).await.context("reading the configuration")?;
     let config = args.merged(existing.as_deref(), namespace)?;
-    if config.is_some() && existing.as_deref().is_some_and(|text| text.lines().any(|line| line.trim_start().starts_with('#'))) {
+    if config.is_some()
+        && existing.as_deref().is_some_and(|text| text.lines().any(|line| line.trim_start().starts_with('#')))
+    {
         let label = screen.err(Color::Yellow, "warning:");
         tell(&format!("{label} comments in ConfigMap `{CONFIG_MAP}` are lost"));
     }
@@ -228,7 +230,10 @@ mod tests {
         let words = ["--location", URL, "--role-arn", ROLE, "--image", "registry.example/kb:1"];
         let config = merged(None, &words).unwrap().unwrap();
         let main = config.location(None).unwrap();
-        assert_eq!((main.name.as_deref(), main.url().as_str(), main.role_arn.as_deref()), (Some("main"), URL, Some(ROLE)));
+        assert_eq!(
+            (main.name.as_deref(), main.url().as_str(), main.role_arn.as_deref()),
+            (Some("main"), URL, Some(ROLE))
+        );
         assert_eq!(config.job.image.as_deref(), Some("registry.example/kb:1"));
     }
 
@@ -239,15 +244,15 @@ mod tests {
         assert!(merged(Some(&first), &["--location", URL]).unwrap().is_none());
         assert!(merged(Some(&first), &[]).unwrap().is_none());
         // another of that name is refused, with the way out
-        let error = merged(Some(&first), &["--location", "s3://other"]).unwrap_err().to_string();
-        assert!(error.contains(URL) && error.contains("`--location NAME=s3://other`"), "{error}");
+        let error = merged(Some(&first), &["--location", "s3://my-other"]).unwrap_err().to_string();
+        assert!(error.contains(URL) && error.contains("`--location NAME=s3://my-other`"), "{error}");
         assert!(merged(Some(&first), &["--location", URL, "--role-arn", ROLE]).is_err());
         // one under another name comes to it, and the default stays
-        let config = merged(Some(&first), &["--location", "dr=s3://other"]).unwrap().unwrap();
+        let config = merged(Some(&first), &["--location", "dr=s3://my-other"]).unwrap().unwrap();
         assert_eq!((config.locations.len(), config.location(None).unwrap().url()), (2, URL.to_owned()));
         // also where none was marked, since the only one was meant
         let unmarked = format!("locations:\n  zoo:\n    url: {URL}\n");
-        let config = merged(Some(&unmarked), &["--location", "s3://other"]).unwrap().unwrap();
+        let config = merged(Some(&unmarked), &["--location", "s3://my-other"]).unwrap().unwrap();
         assert_eq!(config.default_location.as_deref(), Some("zoo"));
     }
 
@@ -259,8 +264,8 @@ mod tests {
 
     #[test]
     fn names_stand_before_urls() {
-        assert_eq!(location("dr=s3://b?region=us-east-1").unwrap().name, "dr");
-        assert_eq!(location("s3://b?region=us-east-1").unwrap().name, "main");
+        assert_eq!(location("dr=s3://my-bucket?region=us-east-1").unwrap().name, "dr");
+        assert_eq!(location("s3://my-bucket?region=us-east-1").unwrap().name, "main");
         assert!(location("file:///tmp").is_err());
         assert!(location("bucket").is_err());
         let words = ["kubectl-backup", "init", "--role-arn", ROLE].map(Into::into);

@@ -67,8 +67,11 @@ async fn live(session: &Session, prefix: &str) -> anyhow::Result<Option<BackupId
 
 /// The one name that begins so; a name written in full is meant also when others begin with it.
 fn choose(names: impl IntoIterator<Item = String>, prefix: &str) -> Result<Option<BackupId>, Failure> {
-    let found: Vec<BackupId> =
-        names.into_iter().filter(|name| name.starts_with(prefix)).filter_map(|name| BackupId::parse(&name).ok()).collect();
+    let found: Vec<BackupId> = names
+        .into_iter()
+        .filter(|name| name.starts_with(prefix))
+        .filter_map(|name| BackupId::parse(&name).ok())
+        .collect();
     match found.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only.clone())),
@@ -76,7 +79,10 @@ fn choose(names: impl IntoIterator<Item = String>, prefix: &str) -> Result<Optio
             Some(exact) => Ok(Some(exact.clone())),
             None => {
                 let names: Vec<String> = several.iter().take(5).map(|id| format!("`{id}`")).collect();
-                Err(Failure::new(ExitCode::NotFound, format!("`{prefix}` means more than one run: {}", names.join(", "))))
+                Err(Failure::new(
+                    ExitCode::NotFound,
+                    format!("`{prefix}` means more than one run: {}", names.join(", ")),
+                ))
             }
         },
     }
@@ -87,7 +93,8 @@ async fn follow(session: &Session, id: &BackupId, follow: bool) -> anyhow::Resul
     let (mut into, from) = tokio::io::duplex(64 * 1024);
     let streaming = async {
         let follow = follow.then(Follow::default);
-        let streamed = jobs::logs::stream(session.cluster.client(), &session.install_namespace, id, follow, &mut into).await;
+        let streamed =
+            jobs::logs::stream(session.cluster.client(), &session.install_namespace, id, follow, &mut into).await;
         let _ = into.shutdown().await; // the other end may have had enough already
         streamed
     };

@@ -75,7 +75,8 @@ pub(crate) enum DryRun {
 fn mapping(text: &str) -> Result<String, String> {
     let (old, new) = text.split_once('=').ok_or("write OLD=NEW, such as shop=shop-test")?;
     for name in [old, new] {
-        kubectl_backup::resource::check_namespace(name).map_err(|error| format!("`{name}` is not a namespace's name: {error}"))?;
+        kubectl_backup::resource::check_namespace(name)
+            .map_err(|error| format!("`{name}` is not a namespace's name: {error}"))?;
     }
     Ok(text.to_owned())
 }
@@ -136,7 +137,12 @@ async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Res
 }
 
 /// Carries the plan out that was approved, or with `--yes` whatever it is.
-async fn carry_out(session: &Session, target: &Target, args: &Args, approved: Option<Digest>) -> anyhow::Result<ExitCode> {
+async fn carry_out(
+    session: &Session,
+    target: &Target,
+    args: &Args,
+    approved: Option<Digest>,
+) -> anyhow::Result<ExitCode> {
     let id = run::new_id(&format!("restore-{}", args.backup));
     let verb = Verb::Restore(args.task(false, approved));
     match bound(session, target, id, verb, Manner::work(args.wait)).await? {
@@ -195,7 +201,12 @@ fn line(ended: &Ended, result: &RestoreResult, screen: &Screen) -> String {
     let color = outcome_color(ended.outcome);
     let outcome = screen.err(color, &ended.outcome.to_string());
     let (created, all) = (with_verdict(result, "created"), count(result.items.len() as u64, "object"));
-    format!("restore {} {outcome}: {created} of {all} created from {}, {}", ended.id, result.backup.id, took(ended.took))
+    format!(
+        "restore {} {outcome}: {created} of {all} created from {}, {}",
+        ended.id,
+        result.backup.id,
+        took(ended.took)
+    )
 }
 
 /// Plan or result as it goes to stdout.
@@ -366,7 +377,10 @@ mod tests {
         let args = args(&["deploy/web", "-n", "a,b", "-n", "c", "--map-namespace", "a=x", "--dry-run", "client"]);
         let task = args.task(args.dry_run == DryRun::Client, None);
         assert_eq!(task.namespaces, ["a", "b", "c"]);
-        assert_eq!((task.map_namespace, task.objects, task.dry_run), (vec!["a=x".into()], vec!["deploy/web".into()], true));
+        assert_eq!(
+            (task.map_namespace, task.objects, task.dry_run),
+            (vec!["a=x".into()], vec!["deploy/web".into()], true)
+        );
         for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--dry-run=server"]] {
             let words = ["kubectl-backup", "restore", "latest"].iter().chain(bad).map(Into::into);
             assert!(crate::args::parse(words).is_err(), "{bad:?}");

@@ -92,7 +92,9 @@ fn rendered(result: &ShowResult, args: &Args, screen: &Screen) -> anyhow::Result
         ShowResult::Entries(entries) => match args.output {
             Some(Format::Json) => document::json(entries),
             Some(Format::Yaml) => document::yaml(entries),
-            Some(Format::Name) => Ok(entries.iter().map(|e| format!("{}/{}\n", safe(&e.kind), safe(&e.name))).collect()),
+            Some(Format::Name) => {
+                Ok(entries.iter().map(|e| format!("{}/{}\n", safe(&e.kind), safe(&e.name))).collect())
+            }
             format => Ok(table(entries, format == Some(Format::Wide)).render(screen, !args.no_headers)),
         },
         ShowResult::Objects(objects) => match args.output {

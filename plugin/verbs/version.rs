@@ -51,7 +51,8 @@ pub(crate) async fn run(common: &Common, args: &Args, screen: Screen) -> anyhow:
         let session = Session::connect(common, screen).await?;
         let server = session.cluster.version().await?;
         let place = PlaceArgs { location: None, local: false };
-        let image = session.target(&place).await.ok().map(|target| target.settings.image.unwrap_or_else(|| IMAGE.to_owned()));
+        let image =
+            session.target(&place).await.ok().map(|target| target.settings.image.unwrap_or_else(|| IMAGE.to_owned()));
         anyhow::Ok((server, image))
     };
     match connected.await {
