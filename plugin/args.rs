@@ -15,20 +15,26 @@ use std::time::Duration;
 const KUBECTL_BACKUP: &str = "kubectl backup";
 
 const EXAMPLES: &str = "Examples:
-  kubectl backup init --location s3://my-bucket/backups?region=eu-central-1 --role-arn arn:aws:iam::123456789012:role/backup
-  kubectl backup ns shop                 # back up a namespace
-  kubectl backup list                    # what is in the bucket
-  kubectl backup restore latest:shop     # see the plan, then restore
-  kubectl backup ns shop --local         # a first try, into a folder, without anything in the cluster
+  kubectl backup ns shop --local       # a first try, into a folder on this machine
+  kubectl backup init --location 's3://my-bucket/backups?region=eu-central-1' \\
+    --role-arn arn:aws:iam::123456789012:role/backup
+  kubectl backup ns shop               # back up a namespace into the bucket
+  kubectl backup list                  # what is there
+  kubectl backup restore latest:shop   # see the plan, then restore
 
 Flags go behind `backup`: kubectl takes none in front of a plugin's name.
-Exit codes: 0 complete, 1 failed, 2 wrong usage, 3 partial, 4 still running when the wait ended, 5 nothing found by
-that name, 6 forbidden, 7 integrity failure, 130 interrupted.";
+Exit codes: 0 complete, 1 failed, 2 wrong usage, 3 partial, 4 still running when
+the wait ended, 5 nothing found by that name, 6 forbidden, 7 integrity failure,
+130 interrupted.";
 
-/// Back up Kubernetes namespaces into a bucket and restore them, with short-lived Jobs and nothing that runs in between
+/// Back up Kubernetes namespaces into a bucket, and restore them
 #[derive(Debug, Parser)]
-#[command(name = "kubectl-backup", after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "kubectl-backup", after_help = EXAMPLES, disable_help_subcommand = true, disable_help_flag = true)]
 pub(crate) struct Cli {
+    /// Print help
+    // one help text, the compact one, for -h and --help
+    #[arg(short, long, global = true, action = ArgAction::HelpShort, display_order = 999)]
+    help: Option<bool>,
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(subcommand)]
@@ -80,7 +86,14 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "NAMESPACE", default_value = "kubectl-backup", value_parser = namespace)]
     pub(crate) install_namespace: String,
     /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "auto|always|never",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     pub(crate) color: ColorChoice,
 }
 
@@ -111,7 +124,7 @@ pub(crate) struct PlaceArgs {
     /// Where the backups are: a configured location's name, or s3://BUCKET/PREFIX?region=REGION
     #[arg(long, value_name = "NAME|URL")]
     pub(crate) location: Option<String>,
-    /// Work in this process with your kubeconfig and AWS credentials, without a Job; the location may be file:///FOLDER
+    /// Work in this process with your kubeconfig and AWS credentials, without a Job [default location: a folder]
     #[arg(long)]
     pub(crate) local: bool,
 }
@@ -139,7 +152,7 @@ pub(crate) struct WaitArgs {
 /// When to stop waiting for a Job.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct TimeoutArgs {
-    /// How long to wait for the Job, such as 10m; it goes on when the wait ends
+    /// How long to wait for the Job, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "local")]
     pub(crate) timeout: Option<Duration>,
 }

@@ -101,7 +101,7 @@ impl Session {
         let missing = || {
             let text = format!(
                 "there is no ConfigMap `{CONFIG_MAP}` in namespace `{namespace}`\n\
-                 hint: `kubectl backup init --location s3://BUCKET/PREFIX?region=REGION` sets this cluster up\n\
+                 hint: `kubectl backup init --location 's3://BUCKET/PREFIX?region=REGION'` sets this cluster up\n\
                  hint: with `--local` nothing needs to be set up; where it is set up elsewhere, say `--install-namespace`"
             );
             Failure::new(ExitCode::NotFound, text)

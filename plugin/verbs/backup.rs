@@ -18,7 +18,7 @@ use serde::Serialize;
   kubectl backup ns shop
   kubectl backup ns shop 'team-*' --wait=false
   ID=$(kubectl backup ns shop -o name)
-  kubectl backup ns shop --local          # into ~/.local/share/kubectl-backup, without a Job")]
+  kubectl backup ns shop --local   # into ~/.local/share/kubectl-backup")]
 pub(crate) struct NamespacesArgs {
     /// Namespaces, or globs of them such as 'team-*'
     #[arg(value_name = "NAME", required = true)]

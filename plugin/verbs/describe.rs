@@ -17,7 +17,7 @@ use kubectl_backup::report::ExitCode;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Show one backup: what it holds, at which instant, its problems, and what was left out
+/// Show one backup: its contents, problems, and what was left out
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kubectl backup describe latest

@@ -12,14 +12,17 @@ use kubectl_backup::jobs::install::{self, Applied, CONFIG_MAP, Change, InstallOp
 use kubectl_backup::report::ExitCode;
 
 /// Set this cluster up: namespace, service accounts, RBAC and configuration
-///
-/// Can be run again: what is there as it should be stays, and locations are added to the configuration, never
-/// replaced. Nothing runs in the cluster afterwards until the first backup.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  kubectl backup init --location s3://my-bucket/backups?region=eu-central-1 --role-arn arn:aws:iam::123456789012:role/backup
-  kubectl backup init --location s3://backups?endpoint=https://minio.example.com --credentials-secret s3-keys
-  kubectl backup init --location s3://my-bucket --print > kubectl-backup.yaml      # for GitOps")]
+#[command(after_help = "Can be run again: what is there as it should be stays, and locations are added
+to the configuration, never replaced. Nothing runs in the cluster afterwards
+until the first backup.
+
+Examples:
+  kubectl backup init --location 's3://my-bucket/backups?region=eu-central-1' \\
+    --role-arn arn:aws:iam::123456789012:role/backup
+  kubectl backup init --location 's3://backups?endpoint=https://minio.example.com' \\
+    --credentials-secret s3-keys
+  kubectl backup init --location s3://my-bucket --print > kubectl-backup.yaml")]
 pub(crate) struct Args {
     /// Location to configure: s3://BUCKET/PREFIX?region=REGION&endpoint=URL, under the name main unless one is given
     #[arg(long, value_name = "[NAME=]URL", value_parser = location)]
@@ -129,7 +132,7 @@ fn next(config: Option<&Config>) -> &'static str {
     if config.is_some_and(|config| !config.locations.is_empty()) {
         "next: `kubectl backup ns NAMESPACE` makes a first backup"
     } else {
-        "next: say where backups are kept: `kubectl backup init --location s3://BUCKET/PREFIX?region=REGION`"
+        "next: say where backups are kept: `kubectl backup init --location 's3://BUCKET/PREFIX?region=REGION'`"
     }
 }
 
@@ -190,7 +193,7 @@ impl Args {
                 let role = there.role_arn.as_deref().map(|arn| format!(" with role {arn}")).unwrap_or_default();
                 let text = format!(
                     "location `{name}` is configured already, and differs: {}{role}\n\
-                     hint: add yours under another name: `--location NAME={}`\n\
+                     hint: add yours under another name: `--location 'NAME={}'`\n\
                      hint: to change it for good: kubectl -n {namespace} edit configmap {CONFIG_MAP}",
                     there.url(),
                     location.url()
@@ -245,7 +248,7 @@ mod tests {
         assert!(merged(Some(&first), &[]).unwrap().is_none());
         // another of that name is refused, with the way out
         let error = merged(Some(&first), &["--location", "s3://my-other"]).unwrap_err().to_string();
-        assert!(error.contains(URL) && error.contains("`--location NAME=s3://my-other`"), "{error}");
+        assert!(error.contains(URL) && error.contains("`--location 'NAME=s3://my-other'`"), "{error}");
         assert!(merged(Some(&first), &["--location", URL, "--role-arn", ROLE]).is_err());
         // one under another name comes to it, and the default stays
         let config = merged(Some(&first), &["--location", "dr=s3://my-other"]).unwrap().unwrap();

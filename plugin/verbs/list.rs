@@ -15,14 +15,15 @@ use kubectl_backup::operations::read::ListResult;
 use kubectl_backup::report::{ExitCode, Outcome, Problem};
 
 /// List the backups of a location
-///
-/// Answers at once from the list that the last worker left in the cluster, and says how old it is. With --refresh, with
-/// --local, or where there is no such list, the bucket is asked.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Answers at once from the list that the last worker left in the cluster, and says
+how old it is. With --refresh, with --local, or where there is no such list, the
+bucket is asked.
+
+Examples:
   kubectl backup list
   kubectl backup list --refresh -o wide
-  kubectl backup list -o json | jq '.backups[] | select(.outcome != \"Complete\") | .id'")]
+  kubectl backup list -o json | jq '.backups[] | select(.outcome == \"Partial\").id'")]
 pub(crate) struct Args {
     /// Ask the bucket
     #[arg(long)]

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use std::fmt::Write as _;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-/// Print the log of a run: live while its Job is there, later from the bucket
+/// Print the log of a run, live or from the bucket
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kubectl backup logs shop-20261120-100000-ab12 -f

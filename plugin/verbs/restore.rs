@@ -18,15 +18,16 @@ use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 
 /// Restore a backup, or some of its objects
-///
-/// First the plan is shown: what would be created, what is there already, what can't be restored and why. Nothing is
-/// written before you agree; what then runs is the plan you saw, or nothing. Existing objects are left as they are.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  kubectl backup restore latest:shop                                # see the plan, then restore
-  kubectl backup restore latest:shop --dry-run=client -o wide       # only the plan, object by object
-  kubectl backup restore latest:shop deploy/web secret/db           # only these
-  kubectl backup restore latest:shop --map-namespace shop=shop-test # next to the original")]
+#[command(after_help = "First the plan is shown: what would be created, what is there already, what
+can't be restored and why. Nothing is written before you agree; what then runs
+is the plan you saw, or nothing. Existing objects are left as they are.
+
+Examples:
+  kubectl backup restore latest:shop
+  kubectl backup restore latest:shop --dry-run=client -o wide
+  kubectl backup restore latest:shop deploy/web secret/db
+  kubectl backup restore latest:shop --map-namespace shop=shop-test")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
     #[arg(value_name = "ID", value_parser = BackupQuery::parse)]

@@ -15,11 +15,11 @@ use kubectl_backup::report::ExitCode;
 use serde_json::Value;
 
 /// List what a backup holds, or print some of its objects
-///
-/// Without KIND/NAME the backup's objects are listed. With some, they are printed as they were saved; Secret values are
-/// masked unless --reveal is given.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Without KIND/NAME the backup's objects are listed. With some, they are printed
+as they were saved; Secret values are masked unless --reveal is given.
+
+Examples:
   kubectl backup show latest:shop
   kubectl backup show latest:shop deployments/web secret/db --reveal
   kubectl backup show shop-20261120 configmaps -n shop -o json")]
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Show Secret values
     #[arg(long)]
     pub(crate) reveal: bool,
-    /// Output format: table, wide, name, json or yaml for a list [default: table]; yaml, json or name for objects [default: yaml]
+    /// Output format: table, wide, name, json, yaml [default: table for a list, yaml for objects]
     #[arg(short, long, value_name = "FORMAT", hide_possible_values = true,
           value_parser = Format::among(["table", "wide", "json", "yaml", "name"]))]
     pub(crate) output: Option<Format>,

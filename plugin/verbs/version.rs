@@ -8,7 +8,7 @@ use crate::text::safe;
 use kubectl_backup::report::ExitCode;
 use serde::Serialize;
 
-/// Print the versions of this plugin, of the image its Jobs run, and of the cluster
+/// Print the versions of plugin, Job image and cluster
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the plugin's; needs no cluster
