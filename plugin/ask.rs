@@ -5,17 +5,22 @@ use crate::screen::Screen;
 use kubectl_backup::report::ExitCode;
 use std::io::{self, Write};
 
-/// Asks, and takes only `y` or `yes` for a yes.
+/// Asks whether to do something, and takes only `y` or `yes` for a yes.
 ///
 /// # Errors
 /// Nobody can be asked; Ctrl-C.
-pub(crate) async fn agreed(question: &str, screen: &Screen) -> anyhow::Result<bool> {
+pub(crate) async fn agreed(deed: &str, screen: &Screen) -> anyhow::Result<bool> {
     if !screen.asks {
-        let text =
-            format!("{question} Nobody can be asked, since this is not a terminal\nhint: `--yes` agrees beforehand");
+        let text = format!(
+            "nobody can be asked whether to {deed}: this is not a terminal\n\
+             hint: `--yes` agrees beforehand"
+        );
         return Err(Failure::usage(text).into());
     }
-    let prompt = format!("{question} [y/N] ");
+    let mut prompt = format!("{deed}? [y/N] ");
+    if let Some(first) = prompt.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
     let reading = tokio::task::spawn_blocking(move || {
         let mut stderr = io::stderr().lock();
         stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush())?;

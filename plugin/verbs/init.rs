@@ -122,17 +122,24 @@ pub(crate) async fn run(common: &Common, args: &Args, screen: Screen) -> anyhow:
     print(&applied.iter().map(|one| line(one, dry_run)).collect::<String>())?;
     if !dry_run {
         let usable = config.or(existing).and_then(|text| Config::parse(&text).ok());
-        tell(&screen.err(Color::Dim, next(usable.as_ref())));
+        tell(&screen.err(Color::Dim, &next(usable.as_ref(), namespace)));
     }
     Ok(ExitCode::Complete)
 }
 
 /// What to do now.
-fn next(config: Option<&Config>) -> &'static str {
-    if config.is_some_and(|config| !config.locations.is_empty()) {
-        "next: `kubectl backup ns NAMESPACE` makes a first backup"
-    } else {
-        "next: say where backups are kept: `kubectl backup init --location 's3://BUCKET/PREFIX?region=REGION'`"
+fn next(config: Option<&Config>, namespace: &str) -> String {
+    let Some(config) = config.filter(|config| !config.locations.is_empty()) else {
+        let url = "'s3://BUCKET/PREFIX?region=REGION'";
+        return format!("next: say where backups are kept: `kubectl backup init --location {url}`");
+    };
+    let secret = config.location(None).ok().and_then(|location| location.credentials_secret);
+    match secret {
+        Some(secret) => format!(
+            "next: if it isn't there yet: kubectl -n {namespace} create secret generic {secret} --from-env-file=FILE\n\
+             then `kubectl backup ns NAMESPACE` makes a first backup"
+        ),
+        None => "next: `kubectl backup ns NAMESPACE` makes a first backup".to_owned(),
     }
 }
 
@@ -188,11 +195,13 @@ impl Args {
 
     fn add(&self, config: &mut Config, name: &str, location: Location, namespace: &str) -> Result<(), Failure> {
         match config.locations.get(name) {
-            Some(there) if *there == location => return Ok(()),
+            Some(there) if means(&location, there) => return Ok(()),
             Some(there) => {
-                let role = there.role_arn.as_deref().map(|arn| format!(" with role {arn}")).unwrap_or_default();
+                let role = there.role_arn.as_deref().map(|arn| format!(" with role {arn}"));
+                let secret = there.credentials_secret.as_deref().map(|name| format!(" with secret {name}"));
+                let access = role.or(secret).unwrap_or_default();
                 let text = format!(
-                    "location `{name}` is configured already, and differs: {}{role}\n\
+                    "location `{name}` is configured already, and differs: {}{access}\n\
                      hint: add yours under another name: `--location 'NAME={}'`\n\
                      hint: to change it for good: kubectl -n {namespace} edit configmap {CONFIG_MAP}",
                     there.url(),
@@ -209,6 +218,14 @@ impl Args {
         config.locations.insert(name.to_owned(), location);
         Ok(())
     }
+}
+
+/// Whether what was asked for is what is there: the same place, and no other way in was named.
+fn means(asked: &Location, there: &Location) -> bool {
+    let same = |asked: &Option<String>, there: &Option<String>| asked.is_none() || asked == there;
+    asked.place == there.place
+        && same(&asked.role_arn, &there.role_arn)
+        && same(&asked.credentials_secret, &there.credentials_secret)
 }
 
 #[cfg(test)]
@@ -246,6 +263,8 @@ mod tests {
         // the same again changes nothing
         assert!(merged(Some(&first), &["--location", URL]).unwrap().is_none());
         assert!(merged(Some(&first), &[]).unwrap().is_none());
+        let with_role = args(&["--location", URL, "--role-arn", ROLE]).merged(None, "kb").unwrap().unwrap();
+        assert!(merged(Some(&with_role), &["--location", URL]).unwrap().is_none());
         // another of that name is refused, with the way out
         let error = merged(Some(&first), &["--location", "s3://my-other"]).unwrap_err().to_string();
         assert!(error.contains(URL) && error.contains("`--location 'NAME=s3://my-other'`"), "{error}");

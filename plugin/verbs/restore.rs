@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
     #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
     pub(crate) backup: BackupQuery,
-    /// Objects to restore, in any spelling kubectl takes: deploy/web, secret/db, or all of a kind: configmaps
+    /// Objects to restore, in any spelling kubectl takes: deploy/web, secret/db
     #[arg(value_name = "KIND/NAME")]
     pub(crate) objects: Vec<String>,
     /// Only these namespaces of the backup; can be repeated, globs allowed
@@ -120,7 +120,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
             tell("there is nothing to restore");
             return Ok(planned.code);
         }
-        if !ask::agreed(&question(&plan, &session.context), &session.screen).await? {
+        if !ask::agreed(&deed(&plan, &session.context), &session.screen).await? {
             tell("nothing was changed");
             return Ok(ExitCode::Failed);
         }
@@ -223,6 +223,8 @@ fn rendered(result: &RestoreResult, args: &Args, screen: &Screen) -> anyhow::Res
 /// A line for each object.
 fn each(items: &[ItemResult]) -> Table {
     let mut table = Table::new(["VERDICT", "NAMESPACE", "KIND", "NAME", "REASON"]);
+    let mut items: Vec<&ItemResult> = items.iter().collect();
+    items.sort_by_key(|item| (rank(&item.verdict), &item.verdict, &item.kind, &item.namespace, &item.name));
     for item in items {
         table.row([
             Cell::colored(item.verdict.as_str(), color(&item.verdict)),
@@ -246,7 +248,7 @@ struct Group<'a> {
 /// What stands for several reasons in the summary.
 const SEVERAL: &str = "several; -o wide tells each";
 
-/// The items by verdict, and within one by kind in the order of the plan, which is the order of writing.
+/// The items by verdict, and within one by kind.
 fn groups(items: &[ItemResult]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for item in items {
@@ -263,7 +265,7 @@ fn groups(items: &[ItemResult]) -> Vec<Group<'_>> {
             }
         }
     }
-    groups.sort_by_key(|group| rank(group.verdict));
+    groups.sort_by_key(|group| (rank(group.verdict), group.verdict, group.kind));
     groups
 }
 
@@ -306,8 +308,8 @@ fn with_verdict(result: &RestoreResult, verdict: &str) -> u64 {
 }
 
 /// What is asked before anything is written.
-fn question(result: &RestoreResult, context: &str) -> String {
-    format!("Restore {} into cluster `{context}`?", count(with_verdict(result, "create"), "object"))
+fn deed(result: &RestoreResult, context: &str) -> String {
+    format!("restore {} into cluster `{context}`", count(with_verdict(result, "create"), "object"))
 }
 
 #[cfg(test)]
@@ -352,17 +354,17 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_groups_by_verdict_and_keeps_the_order_of_writing() {
+    fn the_summary_groups_by_verdict_and_kind() {
         let screen = Screen::new(ColorChoice::Never);
         let lines = fields(&rendered(&plan(), &args(&[]), &screen).unwrap());
         assert_eq!(lines[0], ["VERDICT", "KIND", "OBJECTS", "REASON"]);
-        assert_eq!(lines[1], ["create", "secrets", "2", "<none>"]);
-        assert_eq!(lines[2], ["create", "deployments.apps", "1", "<none>"]);
+        assert_eq!(lines[1], ["create", "deployments.apps", "1", "<none>"]);
+        assert_eq!(lines[2], ["create", "secrets", "2", "<none>"]);
         assert_eq!(lines[3], ["skip", "namespaces", "1", "it exists"]);
         assert_eq!(lines[4], ["skip", "secrets", "2", SEVERAL]);
         assert_eq!(lines[5], ["not served", "widgets.example.com", "1", "no such kind here"]);
         let wide = fields(&rendered(&plan(), &args(&["-o", "wide"]), &screen).unwrap());
-        assert_eq!((wide.len(), &wide[1][..3]), (8, &["skip".into(), "<none>".into(), "namespaces".into()][..]));
+        assert_eq!((wide.len(), &wide[4][..3]), (8, &["skip".into(), "<none>".into(), "namespaces".into()][..]));
         let json: serde_json::Value =
             serde_json::from_str(&rendered(&plan(), &args(&["-o", "json"]), &screen).unwrap()).unwrap();
         assert_eq!(json["items"][2]["verdict"], "not served");
@@ -370,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_question_names_how_many_and_where() {
-        assert_eq!(question(&plan(), "prod"), "Restore 3 objects into cluster `prod`?");
+        assert_eq!(deed(&plan(), "prod"), "restore 3 objects into cluster `prod`");
     }
 
     #[test]

@@ -22,12 +22,12 @@ as they were saved; Secret values are masked unless --reveal is given.
 Examples:
   kubectl backup show latest:shop
   kubectl backup show latest:shop deployments/web secret/db --reveal
-  kubectl backup show shop-20261120 configmaps -n shop -o json")]
+  kubectl backup show shop-20261120 configmap/settings -n shop -o json")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
     #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
     pub(crate) backup: BackupQuery,
-    /// Objects to print, in any spelling kubectl takes: deploy/web, secret/db, or all of a kind: configmaps
+    /// Objects to print, in any spelling kubectl takes: deploy/web, secret/db
     #[arg(value_name = "KIND/NAME")]
     pub(crate) objects: Vec<String>,
     /// Only objects of this namespace of the backup
