@@ -111,6 +111,10 @@ impl Bucket {
                 | "TokenRefreshRequired",
                 _,
             ) => self.environment.refused_credentials(code, &said),
+            ("InvalidObjectState", _) => self.refused(
+                deed,
+                format!("{said}\nhint: it is in an archive class: aws s3api restore-object brings it back"),
+            ),
             (_, 401 | 403) => self.forbidden(deed, said),
             _ => self.refused(deed, said),
         })
