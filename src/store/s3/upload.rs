@@ -229,7 +229,7 @@ impl Bucket {
             let send = send.checksum_algorithm(ChecksumAlgorithm::Crc32).body(ByteStream::from(bytes.clone()));
             send.send().await.map_err(|error| self.judge(deed, error))
         };
-        let answer = self.call(deed, attempt).await.result?;
+        let answer = self.call(deed, attempt).await.result.map_err(|error| self.ended_by_others(deed, error))?;
         let part = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag);
         // Servers that ignore the checksum don't want it back.
         Ok((part.set_checksum_crc32(answer.checksum_crc32).build(), body))
@@ -248,8 +248,15 @@ impl Bucket {
         let completed = self.call(deed, attempt).await;
         match completed.result {
             Err(Error::NotFound { .. }) if completed.unsure && self.length(key).await.is_ok() => Ok(()),
-            Err(Error::NotFound { .. }) => Err(self.refused(deed, "somebody has ended the upload".to_owned())),
-            result => result,
+            result => result.map_err(|error| self.ended_by_others(deed, error)),
+        }
+    }
+
+    /// Says of an upload that S3 doesn't know any more what must have happened.
+    fn ended_by_others(&self, deed: Deed<'_>, error: Error) -> Error {
+        match error {
+            Error::NotFound { .. } => self.refused(deed, "somebody has ended the upload".to_owned()),
+            error => error,
         }
     }
 

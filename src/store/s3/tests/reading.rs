@@ -114,6 +114,33 @@ async fn a_body_other_than_its_checksum_is_an_integrity_error() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_not_there_or_speaks_no_tls_gets_a_hint() {
+    let server = Server::script(vec![Answer::Silence]).await;
+    let mut bucket = bucket(&server, PATIENCE);
+    let at = |bucket: &super::Bucket, url: &str| {
+        aws_sdk_s3::Client::from_conf(bucket.client.config().to_builder().endpoint_url(url).build())
+    };
+    // Nobody listens on port 1 of loopback.
+    bucket.client = at(&bucket, "http://127.0.0.1:1");
+    let text = bucket.length("a").await.unwrap_err().to_string();
+    assert!(text.contains("failed 4 times") && text.contains("Connection refused"), "{text}");
+    assert!(text.contains("\nhint: check the `endpoint` of the location"), "{text}");
+
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = plain.local_addr().unwrap().port();
+    let answering = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut socket, _) = plain.accept().unwrap();
+        let _ = socket.read(&mut [0; 1000]).unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    bucket.client = at(&bucket, &format!("https://127.0.0.1:{port}"));
+    let text = bucket.length("a").await.unwrap_err().to_string();
+    answering.join().unwrap();
+    assert!(text.contains("\nhint: the server doesn't speak TLS there"), "{text}");
+}
+
+#[tokio::test]
 async fn refusals_are_told_once_with_a_way_out() {
     let denied = "User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: s3:GetObject on resource: x";
     let cases = [

@@ -221,23 +221,26 @@ async fn at_most_two_parts_are_sent_at_once() {
 }
 
 #[tokio::test]
-async fn a_lost_completion_counts_when_the_length_is_right() {
-    let completed_by = |other: Option<&'static str>| {
-        move |action: &'static str, times| match (action, times, other) {
-            ("CompleteMultipartUpload", 1, None) => Fault::After(Answer::Reset),
-            ("CompleteMultipartUpload", _, Some(_)) => {
-                Fault::Before(Answer::error(404, "NoSuchUpload", "The specified upload does not exist."))
-            }
-            _ => Fault::None,
-        }
-    };
-    let fake = Fake::start(completed_by(None)).await;
+async fn a_completion_whose_answer_was_lost_counts() {
+    let fake = Fake::start(|action, times| match (action, times) {
+        ("CompleteMultipartUpload", 1) => Fault::After(Answer::Reset),
+        _ => Fault::None,
+    })
+    .await;
     assert_eq!(upload(&store(&fake.server), &large()).await.unwrap(), large().len() as u64);
     assert_eq!(fake.asked("CompleteMultipartUpload"), 2);
+}
 
-    let fake = Fake::start(completed_by(Some("a sweeper"))).await;
-    let error = upload(&store(&fake.server), &large()).await.unwrap_err().to_string();
-    assert_eq!(error, "`CompleteMultipartUpload` of `s3://bucket/pre/data/x` failed: somebody has ended the upload");
+#[tokio::test]
+async fn an_upload_that_a_sweeper_ended_says_so() {
+    for faulty in ["UploadPart", "CompleteMultipartUpload"] {
+        let gone = Answer::error(404, "NoSuchUpload", "The specified upload does not exist.");
+        let fake =
+            Fake::start(move |action, _| if action == faulty { Fault::Before(gone.clone()) } else { Fault::None })
+                .await;
+        let error = upload(&store(&fake.server), &large()).await.unwrap_err().to_string();
+        assert_eq!(error, format!("`{faulty}` of `s3://bucket/pre/data/x` failed: somebody has ended the upload"));
+    }
 }
 
 #[tokio::test]
