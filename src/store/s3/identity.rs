@@ -238,6 +238,3 @@ impl std::fmt::Display for Claims {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
