@@ -1,10 +1,21 @@
-//! Locations and Job settings: strict YAML in, checked values out. Defines [`Location`] (where backups are kept) and
-//! [`Config`] (what `kubectl-backup-config` holds). Has no client: who reads the ConfigMap passes the text.
+//! Locations and Job settings: strict YAML in, checked values out. Defines [`Location`] (where backups are kept, with a
+//! URL that says it) and [`Config`] (what the ConfigMap `kubectl-backup-config` holds under its one key,
+//! [`CONFIG_KEY`]). Has no client: who reads the ConfigMap passes the text.
+//!
+//! `address` reads and writes URLs, `yaml` reads and writes the configuration, `check` knows what names and values
+//! may look like.
+
+mod address;
+mod check;
+mod yaml;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+
+/// The key of the ConfigMap `kubectl-backup-config` that holds the whole YAML.
+pub const CONFIG_KEY: &str = "config.yaml";
 
 /// Where backups are kept, with how to get in. Holds no credential itself, so it may travel in a Job's environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +119,9 @@ pub enum Error {
     /// The YAML doesn't parse or holds what it shouldn't; the text gives line and column.
     #[error("`kubectl-backup-config`: {0}")]
     Yaml(String),
+    /// No location is meant, or none is known by the name given.
+    #[error("{0}")]
+    NoLocation(String),
     /// A value is not allowed.
     #[error("`{field}`: {message}")]
     Value {
@@ -117,6 +131,57 @@ pub enum Error {
         message: String,
     },
 }
+
+impl Error {
+    fn value(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Value { field: field.into(), message: message.into() }
+    }
+}
+
+impl Config {
+    /// The location that a person means: one of the configured by its name, any by its URL (`s3://…`, `file:///…`),
+    /// and with `None` the default one or, where there is no default, the only one.
+    pub fn location(&self, name_or_url: Option<&str>) -> Result<Location, Error> {
+        let Some(text) = name_or_url else { return self.default_location() };
+        if text.contains("://") {
+            return Location::parse_url(text);
+        }
+        self.locations.get(text).cloned().ok_or_else(|| {
+            let known = self.known_locations();
+            Error::NoLocation(format!("`{text}` is not a location: {known}\n{ADD_LOCATION}"))
+        })
+    }
+
+    fn default_location(&self) -> Result<Location, Error> {
+        let only = || if self.locations.len() == 1 { self.locations.values().next() } else { None };
+        let default = match &self.default_location {
+            Some(name) => self.locations.get(name),
+            None => only(),
+        };
+        default.cloned().ok_or_else(|| {
+            let known = self.known_locations();
+            let way_out = match self.locations.keys().next() {
+                None => ADD_LOCATION.to_owned(),
+                Some(name) => {
+                    format!("hint: say `--location {name}`, or for good: kubectl backup location default {name}")
+                }
+            };
+            Error::NoLocation(format!("no location was named and none is the default: {known}\n{way_out}"))
+        })
+    }
+
+    fn known_locations(&self) -> String {
+        if self.locations.is_empty() {
+            return "none is configured".to_owned();
+        }
+        let names: Vec<String> = self.locations.keys().map(|name| format!("`{name}`")).collect();
+        format!("configured: {}", names.join(", "))
+    }
+}
+
+/// The way out where a location is missing.
+const ADD_LOCATION: &str = "hint: add one with `kubectl backup location add NAME s3://BUCKET/PREFIX?region=REGION`, or \
+                            give its URL with `--location`";
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -128,11 +128,6 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of what a hasher was fed.
-    pub fn finish(hasher: Sha256) -> Self {
-        Self(hasher.finalize().into())
-    }
-
     /// Reads 64 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -145,6 +140,28 @@ impl Digest {
             *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
         }
         Some(Self(digest))
+    }
+}
+
+/// A digest of bytes that come piece by piece.
+#[derive(Clone, Default)]
+pub struct DigestBuilder(Sha256);
+
+impl DigestBuilder {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that was added.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+impl fmt::Debug for DigestBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestBuilder")
     }
 }
 

@@ -85,6 +85,28 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// An object's `metadata.uid` in 16 bytes: a restore holds one for each object. A uid that is not a UUID is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(u128);
+
+impl Uid {
+    /// The uid of a text; `None` for an empty one.
+    pub fn of(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        let hex: String = text.chars().filter(|c| *c != '-').collect();
+        if hex.len() == 32
+            && text.len() == 36
+            && let Ok(number) = u128::from_str_radix(&hex, 16)
+        {
+            return Some(Self(number));
+        }
+        let digest = crate::id::Digest::of(text.as_bytes()).to_string();
+        u128::from_str_radix(&digest[..32], 16).ok().map(Self)
+    }
+}
+
 /// Why a string can't be a name in Kubernetes. The text completes the sentence "`NAME` is not a valid …: ".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {

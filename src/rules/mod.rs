@@ -1,1 +1,174 @@
-//! (being written)
+//! Pure decisions: what a backup takes and what a restore makes of it. No I/O and no clock, so that every rule has its
+//! table test; objects arrive as the JSON the API server sent or as `serde_json::Value`, and leave as words.
+//!
+//! Defines the rules' data (what is left out, stripped, made anew, each with its reason), [`waves::Wave`],
+//! [`verdict::Verdict`] and the plan's digest. Knows nothing of clients, archives or where a kind's list comes from:
+//! what the API server serves is passed in as [`kinds::Served`].
+//!
+//! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
+//! - `kinds`: kinds as people spell them, resolved against what is served
+//! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
+//! - `needs`: the cluster-scoped objects that namespaced ones need
+//! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
+//! - `waves`: the order of a restore
+//! - `owners`: owner references: who is created after whom, and the new uids
+//! - `mapping`: `--map-namespace`
+//! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
+//! - `verdict`: what happens to each object, and the digest of a plan
+
+pub mod builtin;
+mod json;
+pub mod kinds;
+pub mod mapping;
+pub mod needs;
+mod nodeports;
+pub mod owners;
+pub mod restorable;
+pub mod selection;
+mod spelling;
+pub mod tidy;
+pub mod verdict;
+pub mod waves;
+
+pub use json::Labels;
+pub use spelling::similar;
+
+/// What a rule can't work with: mostly what a person typed. Nothing here is worth a retry.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// A text that no namespace can match.
+    #[error(
+        "`{text}` is not a namespace nor a pattern for some: {why}\nhint: give names like `shop`, or globs like `shop-*`"
+    )]
+    NamespacePattern {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A text that can't be a kind in any spelling.
+    #[error(
+        "`{text}` is not a kind: {why}\nhint: spell it as kubectl takes it, like `deploy`, `deployments.apps` or `*.example.com`"
+    )]
+    KindPattern {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A kind that the API server or the backup doesn't have.
+    #[error("there is no kind `{text}`{}", did_you_mean(similar))]
+    UnknownKind {
+        /// What was typed.
+        text: String,
+        /// Kinds spelled nearly so, the nearest first.
+        similar: Vec<String>,
+    },
+    /// A spelling that several kinds share, none of them Kubernetes' own.
+    #[error("`{text}` could be any of {}\nhint: add the group", list(choices))]
+    AmbiguousKind {
+        /// What was typed.
+        text: String,
+        /// The kinds it could be.
+        choices: Vec<String>,
+    },
+    /// A text that isn't `KIND/NAME`.
+    #[error("`{text}` names no object: {why}\nhint: give `KIND/NAME`, like `deploy/web`")]
+    ObjectArgument {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A mapping of namespaces that can't be meant.
+    #[error("`{text}` maps no namespace: {why}\nhint: give `FROM=TO`, each namespace once on either side")]
+    Mapping {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Two restored namespaces that would land in one.
+    #[error(
+        "`{first}` and `{second}` would both be restored into `{target}`\nhint: map them to different namespaces, or leave one out"
+    )]
+    MappedTogether {
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+        /// Where both would land.
+        target: String,
+    },
+    /// An object that isn't shaped as its kind says. Only the place is kept: the parser's own text may quote a value,
+    /// and the object may be a Secret.
+    #[error("the object isn't shaped as its kind says, at line {line} column {column}")]
+    Object {
+        /// Line in the object's JSON, from 1.
+        line: usize,
+        /// Column in that line, from 1.
+        column: usize,
+    },
+    /// The committed list of what a restore strips can't be read.
+    #[error(
+        "the list of what a restore strips is damaged at line {line}: {why}\nhint: this build is broken, install another"
+    )]
+    TidyList {
+        /// Line in `tidy.json`.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
+}
+
+impl Error {
+    /// An object that can't be read, without what the parser quotes of it.
+    fn object(error: &serde_json::Error) -> Self {
+        Self::Object { line: error.line(), column: error.column() }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn did_you_mean(similar: &[String]) -> String {
+    if similar.is_empty() { String::new() } else { format!("\nhint: did you mean {}?", list(similar)) }
+}
+
+#[cfg(test)]
+mod testing {
+    use crate::resource::Kind;
+
+    /// A kind from its key and the name objects state: `("deployments.apps", "Deployment")`.
+    pub(super) fn kind(key: &str, name: &str) -> Kind {
+        let (resource, group) = key.split_once('.').unwrap_or((key, ""));
+        let clustered = ["Namespace", "Node", "PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding"];
+        Kind {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            kind: name.to_owned(),
+            resource: resource.to_owned(),
+            namespaced: !clustered.contains(&name),
+        }
+    }
+
+    #[test]
+    fn an_error_about_an_object_never_quotes_it() {
+        let error = serde_json::from_str::<u8>("\n \"hunter2\"").unwrap_err();
+        assert!(error.to_string().contains("hunter2"), "the parser quotes values: {error}");
+        let error = super::Error::object(&error);
+        assert_eq!(error.to_string(), "the object isn't shaped as its kind says, at line 2 column 10");
+    }
+
+    #[test]
+    fn errors_end_in_a_hint_that_names_near_spellings() {
+        let unknown = |similar: &[&str]| super::Error::UnknownKind {
+            text: "deplyo".to_owned(),
+            similar: similar.iter().map(|&s| s.to_owned()).collect(),
+        };
+        assert_eq!(unknown(&[]).to_string(), "there is no kind `deplyo`");
+        let text = "there is no kind `deplyo`\nhint: did you mean `deployments.apps`, `pods`?";
+        assert_eq!(unknown(&["deployments.apps", "pods"]).to_string(), text);
+    }
+}

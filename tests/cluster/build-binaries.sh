@@ -16,6 +16,9 @@ ldflags_kubernetes="-X $base.gitVersion=v$version -X $base.gitMajor=${version%%.
 bin=$CACHE/cluster/bin-$(key tools/*/go.mod tools/*/go.sum tools/*/tools.go build-binaries.sh)
 if [ ! -e "$bin/.complete" ]; then
   mkdir -p "$bin"
+  exec 8>"$bin.lock"; flock 8 # two builds at once would take twice as long
+fi
+if [ ! -e "$bin/.complete" ]; then
   for tool in etcd containerd cni minio kubernetes; do
     flags=flags_$tool ldflags=ldflags_$tool
     packages=$(sed -n 's/^\t_ "\(.*\)"$/\1/p' "tools/$tool/tools.go")
@@ -23,8 +26,7 @@ if [ ! -e "$bin/.complete" ]; then
     # shellcheck disable=SC2086
     (cd "tools/$tool" && CGO_ENABLED=0 go build -trimpath ${!flags} -ldflags "-s -w ${!ldflags:-}" -o "$bin/" $packages) >&2
   done
-  if [ -e "$bin/v3" ]; then mv "$bin/v3" "$bin/etcd"; fi
-  if [ -e "$bin/server" ]; then mv "$bin/server" "$bin/etcd"; fi
+  mv "$bin/server" "$bin/etcd" # go names a program by the last part of its import path
   touch "$bin/.complete"
 fi
 echo "$bin"

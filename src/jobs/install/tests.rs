@@ -177,6 +177,18 @@ async fn a_missing_right_is_named() {
 }
 
 #[test]
+fn configurations_that_we_hand_out_can_be_read() {
+    let empty = crate::config::Config::parse(NO_LOCATIONS).unwrap();
+    assert!(empty.locations.is_empty());
+    let text = include_str!("../../../manifests/overlays/minio/config.yaml");
+    let map: Value = serde_saphyr::from_str(text).unwrap();
+    assert_eq!(map["metadata"]["name"], CONFIG_MAP);
+    let config = crate::config::Config::parse(map["data"][CONFIG_KEY].as_str().unwrap()).unwrap();
+    let location = config.location(None).unwrap();
+    assert_eq!(location.credentials_secret.as_deref(), Some("kubectl-backup-s3"));
+}
+
+#[test]
 fn the_overlays_and_policies_are_whole() {
     let text = include_str!("../../../manifests/overlays/single-namespace/rbac.yaml");
     let single: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();

@@ -1,0 +1,203 @@
+//! One request to the API server with its retries, and the reading of what it answers.
+
+use super::{Cluster, Error, Status};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, BodyStream};
+use kube::client::Body;
+use serde::Deserialize;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+/// How often a read is tried.
+const TRIES: u32 = 7;
+/// The longest pause before the second try; doubles each time. The whole budget is about 25 s of pauses, enough for an
+/// API server behind a load balancer to be replaced.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause that is ever made, also when the server asks for more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// How long the first byte of an answer may take. The API server itself gives up after 60 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes of an error's body that are read.
+const STATUS_LIMIT: usize = 64 * 1024;
+
+/// A request that can be sent more than once.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// What it is about, for error texts.
+    pub(super) what: String,
+    pub(super) method: http::Method,
+    pub(super) uri: String,
+    pub(super) accept: &'static str,
+    pub(super) body: Bytes,
+    /// Whether the answer's texts may echo Secret values.
+    pub(super) secret: bool,
+}
+
+pub(super) const JSON: &str = "application/json";
+
+impl Call {
+    pub(super) fn get(what: impl Into<String>, uri: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            method: http::Method::GET,
+            uri: uri.into(),
+            accept: JSON,
+            body: Bytes::new(),
+            secret: false,
+        }
+    }
+
+    fn request(&self) -> Result<Request<Body>, Error> {
+        Request::builder()
+            .method(self.method.clone())
+            .uri(&self.uri)
+            .header(header::ACCEPT, self.accept)
+            .header(header::CONTENT_TYPE, JSON)
+            .body(Body::from(self.body.clone()))
+            .map_err(|error| Error::Answer { what: self.what.clone(), message: error.to_string() })
+    }
+}
+
+impl Cluster {
+    /// Sends a request once; an answer outside of 2xx is an error.
+    pub(super) async fn once(&self, call: &Call) -> Result<Response<Body>, Error> {
+        let sent = tokio::time::timeout(ANSWER_TIMEOUT, self.api.send(call.request()?)).await;
+        let response = sent
+            .map_err(|_| Error::Timeout { what: call.what.clone(), seconds: ANSWER_TIMEOUT.as_secs() })?
+            .map_err(|error| transport(&call.what, &error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(call, response).await) }
+    }
+
+    /// Sends a request until it is answered or the budget is spent. Only for reads.
+    pub(super) async fn answer(&self, call: &Call) -> Result<Response<Body>, Error> {
+        retried(|| self.once(call)).await
+    }
+
+    /// Sends a read and collects its answer, again from the start when it breaks off.
+    pub(super) async fn bytes(&self, call: &Call) -> Result<Bytes, Error> {
+        retried(|| async {
+            let response = self.once(call).await?;
+            let body = response.into_body().collect().await;
+            body.map(http_body_util::Collected::to_bytes).map_err(|error| transport(&call.what, &error))
+        })
+        .await
+    }
+
+    /// Sends a read and parses its answer.
+    pub(super) async fn json<T: for<'de> Deserialize<'de>>(&self, call: &Call) -> Result<T, Error> {
+        parse(&call.what, &self.bytes(call).await?)
+    }
+}
+
+/// Tries something until it succeeds, fails for good, or the budget is spent.
+pub(super) async fn retried<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match attempt().await {
+            Err(error) if error.is_transient() && tried < TRIES => {
+                tracing::debug!(%error, tried, "trying again");
+                tokio::time::sleep(pause(tried, &error)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How long to wait before the next try: what the server asks for, else exponential with full jitter.
+pub(super) fn pause(tried: u32, error: &Error) -> Duration {
+    if let Some(seconds) = error.status().and_then(|status| status.retry_after) {
+        return Duration::from_secs(seconds).min(LONGEST_PAUSE);
+    }
+    let longest = FIRST_PAUSE.saturating_mul(1 << tried.min(10)).min(LONGEST_PAUSE);
+    longest.mul_f64(random_fraction())
+}
+
+/// A number between 0 and 1 from the hasher that std seeds at random: jitter needs no more.
+fn random_fraction() -> f64 {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
+/// The chunks of a body; a silent or broken connection is an error.
+pub(super) fn chunks(what: String, body: Body) -> impl futures::Stream<Item = Result<Bytes, Error>> + Send {
+    BodyStream::new(body)
+        .try_filter_map(|frame| std::future::ready(Ok(frame.into_data().ok())))
+        .map_err(move |error| transport(&what, &error))
+}
+
+pub(super) fn transport(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    Error::Transport { what: what.to_owned(), message }
+}
+
+/// Parses an answer. The error tells where, never what: an answer may hold Secret values.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Answer {
+        what: what.to_owned(),
+        message: format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()),
+    })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Wire {
+    reason: String,
+    message: String,
+    details: Option<Details>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Details {
+    retry_after_seconds: Option<u64>,
+    causes: Vec<Cause>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Cause {
+    reason: String,
+    field: String,
+}
+
+/// The error that an answer outside of 2xx means.
+async fn refusal(call: &Call, response: Response<Body>) -> Error {
+    let code = response.status().as_u16();
+    let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = http_body_util::Limited::new(response.into_body(), STATUS_LIMIT).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let wire: Wire = serde_json::from_slice(&body).unwrap_or_else(|_| Wire {
+        message: String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(),
+        ..Wire::default()
+    });
+    let details = wire.details.unwrap_or_default();
+    let fields: Vec<String> =
+        details.causes.iter().map(|cause| cause.field.clone()).filter(|field| !field.is_empty()).collect();
+    let status = Status {
+        code,
+        message: if call.secret && !matches!(code, 401 | 403 | 404 | 409) {
+            if fields.is_empty() { wire.reason.clone() } else { format!("{} at {}", wire.reason, fields.join(", ")) }
+        } else {
+            wire.message
+        },
+        reason: wire.reason,
+        retry_after: details.retry_after_seconds.or(header),
+        fields,
+        causes: details.causes.into_iter().map(|cause| cause.reason).collect(),
+    };
+    Error::Api { what: call.what.clone(), status }
+}

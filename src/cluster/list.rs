@@ -1,0 +1,193 @@
+//! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
+
+use super::call::{Call, chunks};
+use super::{Cluster, Error, about};
+use crate::resource::{Kind, ObjectName};
+use bytes::Bytes;
+use futures::Stream;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use std::fmt::Write;
+
+/// Asks for metadata only; servers of aggregated APIs that can't do that answer with the whole.
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    /// The kind to list.
+    pub kind: &'a Kind,
+    /// One namespace, or all of them (and cluster-scoped kinds).
+    pub namespace: Option<&'a str>,
+    /// The revision to list at, exactly; `None`: the newest.
+    pub revision: Option<&'a str>,
+    /// Where the page before this ended; its revision goes on then.
+    pub token: Option<&'a str>,
+    /// Only the object of this name.
+    pub name: Option<&'a str>,
+    /// Objects at most.
+    pub limit: u32,
+}
+
+impl Page<'_> {
+    fn call(&self) -> Call {
+        let mut uri = self.kind.list_path(self.namespace);
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        // writing to a String can't fail
+        let _ = write!(uri, "?limit={}", self.limit);
+        match (self.token, self.revision) {
+            (Some(token), _) => drop(write!(uri, "&continue={}", encode(token))),
+            (None, Some(revision)) => {
+                drop(write!(uri, "&resourceVersion={}&resourceVersionMatch=Exact", encode(revision)))
+            }
+            (None, None) => (),
+        }
+        if let Some(name) = self.name {
+            let _ = write!(uri, "&fieldSelector=metadata.name%3D{}", encode(name));
+        }
+        Call { secret: self.kind.is("secrets"), ..Call::get(about("listing", self.kind, self.namespace), uri) }
+    }
+}
+
+/// What a list says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListMeta {
+    /// The revision it was read at.
+    pub resource_version: String,
+    /// Where the next page begins; empty on the last one.
+    #[serde(rename = "continue")]
+    pub token: String,
+}
+
+#[derive(Deserialize)]
+struct MetaOnly {
+    #[serde(default)]
+    metadata: ListMeta,
+}
+
+/// What a metadata-only list tells of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its `metadata.uid`.
+    pub uid: String,
+}
+
+#[derive(Deserialize)]
+struct MetaList {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Option<Vec<MetaItem>>,
+}
+
+#[derive(Deserialize)]
+struct MetaItem {
+    metadata: MetaFields,
+}
+
+#[derive(Deserialize)]
+struct MetaFields {
+    name: String,
+    namespace: Option<String>,
+    #[serde(default)]
+    uid: String,
+}
+
+/// Objects in a page of metadata.
+const METADATA_PAGE: u32 = 1000;
+
+impl Cluster {
+    /// Opens a page: the body's chunks as they come. What fails before the first byte was tried again already; what
+    /// breaks off later is for the caller, who knows what was used of it.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn open_page(
+        &self,
+        page: &Page<'_>,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
+        let call = page.call();
+        let response = self.answer(&call).await?;
+        Ok(Box::pin(chunks(call.what, response.into_body())))
+    }
+
+    /// The revision at which a kind's newest list is, at the price of one object.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn revision(&self, kind: &Kind) -> Result<String, Error> {
+        let page = Page { kind, namespace: None, revision: None, token: None, name: None, limit: 1 };
+        let call = Call { accept: METADATA, ..page.call() };
+        Ok(self.json::<MetaOnly>(&call).await?.metadata.resource_version)
+    }
+
+    /// Names and uids of all objects of a kind, page by page, without their content.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn list_names(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Listed>, Error> {
+        let mut all = Vec::new();
+        let mut token = String::new();
+        loop {
+            let page = Page {
+                kind,
+                namespace,
+                revision: None,
+                token: (!token.is_empty()).then_some(token.as_str()),
+                name: None,
+                limit: METADATA_PAGE,
+            };
+            let call = Call { accept: METADATA, ..page.call() };
+            let list: MetaList = self.json(&call).await?;
+            all.extend(list.items.unwrap_or_default().into_iter().map(|item| Listed {
+                name: ObjectName { namespace: item.metadata.namespace, name: item.metadata.name },
+                uid: item.metadata.uid,
+            }));
+            token = list.metadata.token;
+            if token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The API server's version, as it says itself, such as `v1.36.3`.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn version(&self) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            git_version: String,
+        }
+        let version: Version = self.json(&Call::get("asking for the API server's version", "/version")).await?;
+        Ok(version.git_version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_ask_for_one_revision_until_a_token_carries_it() {
+        let kind = Kind {
+            group: "apps".into(),
+            version: "v1".into(),
+            kind: "Deployment".into(),
+            resource: "deployments".into(),
+            namespaced: true,
+        };
+        let page =
+            Page { kind: &kind, namespace: Some("shop"), revision: Some("42"), token: None, name: None, limit: 7 };
+        let path = "/apis/apps/v1/namespaces/shop/deployments?limit=7";
+        assert_eq!(page.call().uri, format!("{path}&resourceVersion=42&resourceVersionMatch=Exact"));
+        let next = Page { token: Some("a=/"), ..page.clone() };
+        assert_eq!(next.call().uri, format!("{path}&continue=a%3D%2F"));
+        let named = Page { name: Some("a:b"), revision: None, namespace: None, ..page };
+        assert_eq!(named.call().uri, "/apis/apps/v1/deployments?limit=7&fieldSelector=metadata.name%3Da%3Ab");
+    }
+}

@@ -1,0 +1,121 @@
+//! Single objects: read as raw JSON, created.
+
+use super::call::{Call, parse, pause};
+use super::{Cluster, Error, about};
+use crate::resource::{Kind, ObjectName};
+use bytes::Bytes;
+use http::Method;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Deserialize;
+
+/// How often a write is tried.
+const TRIES: u32 = 6;
+/// Characters that can't stand in a path segment as they are; object names may hold `:` and spaces.
+const SEGMENT: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'%').add(b'/');
+
+/// The name under which the API server notes our writes in `managedFields`.
+pub const FIELD_MANAGER: &str = "kubectl-backup";
+
+/// What the API server says of an object that it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    managed_fields: Vec<ManagedFields>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct ManagedFields {
+    manager: String,
+}
+
+#[derive(Deserialize)]
+struct WithMeta {
+    metadata: Meta,
+}
+
+/// What became of a create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object was made, with this metadata.
+    Made(Meta),
+    /// One of that name exists already.
+    Exists,
+}
+
+fn object_path(kind: &Kind, name: &ObjectName) -> String {
+    let list = kind.list_path(name.namespace.as_deref());
+    format!("{list}/{}", utf8_percent_encode(&name.name, SEGMENT))
+}
+
+impl Cluster {
+    /// An object's JSON as the API server has it; `None` where there is none.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn get(&self, kind: &Kind, name: &ObjectName) -> Result<Option<Bytes>, Error> {
+        let what = format!("reading `{kind}` `{name}`");
+        let call = Call { secret: kind.is("secrets"), ..Call::get(what, object_path(kind, name)) };
+        match self.bytes(&call).await {
+            Err(error) if error.is_not_found() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Creates an object. An answer that got lost is asked for again; an object that is there by then counts as made
+    /// when the API server notes us as one of its managers.
+    ///
+    /// # Errors
+    /// The API server's refusal, or the connection's failure after all tries.
+    pub async fn create(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Created, Error> {
+        let call = Call {
+            what: about("creating", kind, name.namespace.as_deref()),
+            method: Method::POST,
+            uri: format!("{}?fieldManager={FIELD_MANAGER}", kind.list_path(name.namespace.as_deref())),
+            accept: super::call::JSON,
+            body,
+            secret: kind.is("secrets"),
+        };
+        let mut tried = 0;
+        let mut may_be_ours = false;
+        loop {
+            tried += 1;
+            match self.write(&call).await {
+                Ok(meta) => return Ok(Created::Made(meta)),
+                Err(error) if is_exists(&error) => return self.existing(kind, name, may_be_ours).await,
+                Err(error) if error.is_transient() && tried < TRIES => {
+                    may_be_ours |= error.code() != Some(429);
+                    tokio::time::sleep(pause(tried, &error)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn write(&self, call: &Call) -> Result<Meta, Error> {
+        use http_body_util::BodyExt;
+        let response = self.once(call).await?;
+        let body = response.into_body().collect().await.map_err(|error| super::call::transport(&call.what, &error))?;
+        Ok(parse::<WithMeta>(&call.what, &body.to_bytes())?.metadata)
+    }
+
+    /// Decides whose an object is that was there when we tried again.
+    async fn existing(&self, kind: &Kind, name: &ObjectName, may_be_ours: bool) -> Result<Created, Error> {
+        if !may_be_ours {
+            return Ok(Created::Exists);
+        }
+        let Some(bytes) = self.get(kind, name).await? else { return Ok(Created::Exists) };
+        let meta = parse::<WithMeta>(&about("reading", kind, name.namespace.as_deref()), &bytes)?.metadata;
+        let ours = meta.managed_fields.iter().any(|fields| fields.manager == FIELD_MANAGER);
+        Ok(if ours { Created::Made(meta) } else { Created::Exists })
+    }
+}
+
+fn is_exists(error: &Error) -> bool {
+    error.status().is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
+}
