@@ -172,7 +172,7 @@ async fn a_missing_right_is_named() {
     fake.answer("PATCH", READER_ROLE, 403, failure(403, "Forbidden", text));
     let error = apply(&fake.client(), &options(), false).await.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Forbidden);
-    let hint = "hint: needs `create` on `clusterroles.rbac.authorization.k8s.io` in the whole cluster";
+    let hint = "hint: needs `patch` on `clusterroles.rbac.authorization.k8s.io` in the whole cluster";
     assert!(error.to_string().ends_with(hint), "{error}");
 }
 
