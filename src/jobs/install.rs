@@ -125,6 +125,11 @@ fn rename(object: &mut Value, namespace: &str) {
     if object["kind"] == "Namespace" {
         replace(&mut object["metadata"]["name"]);
     }
+    // two installations share the cluster's roles; each has a binding of its own
+    if object["kind"] == "ClusterRoleBinding" && namespace != DEFAULT_NAMESPACE {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        object["metadata"]["name"] = json!(format!("{name}-{namespace}"));
+    }
     if let Some(value) = object["metadata"].get_mut("namespace") {
         replace(value);
     }

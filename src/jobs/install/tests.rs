@@ -49,8 +49,11 @@ fn the_objects_come_in_order_and_carry_the_installations_name() {
         let spaces = [&object["metadata"]["namespace"], &object["subjects"][0]["namespace"]];
         assert!(spaces.into_iter().all(|space| space.is_null() || space == "kb"), "{object}");
     }
-    // names of roles and accounts stay
-    assert_eq!(find(&objects, "ClusterRoleBinding", "kubectl-backup-reader")["subjects"][0]["name"], READER);
+    // names of roles and accounts stay; a second installation doesn't take the first one's binding
+    let binding = find(&objects, "ClusterRoleBinding", "kubectl-backup-reader-kb");
+    assert_eq!((&binding["subjects"][0]["name"], &binding["roleRef"]["name"]), (&json!(READER), &json!(READER)));
+    let default = super::objects(&InstallOptions::default()).unwrap();
+    find(&default, "ClusterRoleBinding", "kubectl-backup-reader");
 }
 
 #[test]
