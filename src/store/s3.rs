@@ -70,7 +70,8 @@ impl Bucket {
 
     /// The location's URL with another region.
     fn url_in(&self, region: &str) -> String {
-        format!("{}?region={region}", self.described)
+        let endpoint = self.endpoint.as_ref().map(|endpoint| format!("&endpoint={endpoint}")).unwrap_or_default();
+        format!("{}?region={region}{endpoint}", self.described)
     }
 
     /// What an IAM policy calls the bucket, or what is below the location's prefix.
