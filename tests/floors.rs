@@ -1,6 +1,8 @@
 //! The house keeps its floors: a room of `src/` imports rooms on lower floors only, and crates that reach the outside
 //! world are named only in the rooms that exist for it. `docs/architecture.md` has the same table for people.
 
+#![allow(clippy::expect_used, reason = "tests say what went wrong by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -199,5 +199,5 @@ async fn refusal(call: &Call, response: Response<Body>) -> Error {
         fields,
         causes: details.causes.into_iter().map(|cause| cause.reason).collect(),
     };
-    Error::Api { what: call.what.clone(), status }
+    Error::Api { what: call.what.clone(), status: Box::new(status) }
 }

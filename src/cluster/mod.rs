@@ -51,7 +51,7 @@ pub enum Error {
         /// What was asked for.
         what: String,
         /// The answer.
-        status: Status,
+        status: Box<Status>,
     },
     /// No answer, or one that broke off.
     #[error("{what}: {message}")]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// How long one request may take. kube itself has no limit on reading the answer.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-const TRIES: u32 = 4;
+/// The pauses between them add up to 6 s.
+const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest text of the API server that is passed on. Its list of missing rights is long, and needed.
@@ -34,9 +35,11 @@ impl fmt::Display for Deed<'_> {
 }
 
 impl Deed<'_> {
-    fn rule(&self) -> Rule {
-        let namespace = self.namespace.map(str::to_owned);
-        Rule { verb: self.verb.to_owned(), resource: self.resource.to_owned(), namespace }
+    /// The rule that is missing. The API server knows the verb best: an apply may need `patch` and `create`.
+    fn rule(&self, refusal: &str) -> Rule {
+        let verb = refusal.split_once(" cannot ").and_then(|(_, rest)| rest.split_once(" resource "));
+        let verb = verb.map_or(self.verb, |(verb, _)| verb).to_owned();
+        Rule { verb, resource: self.resource.to_owned(), namespace: self.namespace.map(str::to_owned) }
     }
 
     /// Puts a failed request into words.
@@ -53,10 +56,10 @@ impl Deed<'_> {
         if status.is_forbidden() {
             // `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters`: RBAC's refusals say `User "x" cannot …`;
             // quotas, Pod Security and webhooks answer 403 as well
-            return match &message {
+            return match message.as_str() {
                 text if text.contains("not currently held") => Error::Escalation { deed, message },
                 text if text.contains("User \"") && text.contains(" cannot ") => {
-                    Error::Forbidden { deed, rule: self.rule(), message }
+                    Error::Forbidden { deed, rule: self.rule(text), message }
                 }
                 _ => Error::Refused { deed, message },
             };
@@ -84,7 +87,7 @@ impl Deed<'_> {
                 answer => return answer,
             }
             tokio::time::sleep(pause).await;
-            pause *= 4;
+            pause *= 3;
         }
         self.once(request()).await
     }

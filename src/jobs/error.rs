@@ -63,6 +63,16 @@ pub enum Error {
         /// The API server's words.
         message: String,
     },
+    /// The install namespace isn't there.
+    #[error(
+        "can't {deed}: {message}\nhint: run `kubectl backup init`, or name the namespace it was run for with `--install-namespace`"
+    )]
+    NotInstalled {
+        /// What was being done.
+        deed: String,
+        /// The API server's words.
+        message: String,
+    },
     /// The API server answered with another error.
     #[error("can't {deed}: {message}")]
     Api {

@@ -6,6 +6,7 @@
 use super::api::{Deed, optional};
 use super::error::Error;
 use super::{APP, MANAGER, READER, WRITER};
+use crate::config::CONFIG_KEY;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -15,8 +16,6 @@ use serde_json::{Value, json};
 pub const DEFAULT_NAMESPACE: &str = "kubectl-backup";
 /// The ConfigMap that holds locations and Job settings.
 pub const CONFIG_MAP: &str = "kubectl-backup-config";
-/// The key in it.
-pub const CONFIG_KEY: &str = "config.yaml";
 
 /// In the order in which they must be applied.
 const MANIFESTS: [(&str, &str); 5] = [
@@ -125,6 +124,11 @@ fn rename(object: &mut Value, namespace: &str) {
     };
     if object["kind"] == "Namespace" {
         replace(&mut object["metadata"]["name"]);
+    }
+    // two installations share the cluster's roles; each has a binding of its own
+    if object["kind"] == "ClusterRoleBinding" && namespace != DEFAULT_NAMESPACE {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        object["metadata"]["name"] = json!(format!("{name}-{namespace}"));
     }
     if let Some(value) = object["metadata"].get_mut("namespace") {
         replace(value);

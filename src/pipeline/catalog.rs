@@ -26,7 +26,17 @@ pub struct Catalog {
 /// # Errors
 /// The bucket's. A single manifest that can't be read is a problem in the result.
 pub async fn read(store: &dyn Store) -> Result<Catalog, Error> {
-    let ids: Vec<BackupId> = store.list(BACKUPS).await?.iter().filter_map(|object| id_of_key(&object.key)).collect();
+    read_beginning(store, "").await
+}
+
+/// Reads the manifests of the backups whose ids begin so.
+async fn read_beginning(store: &dyn Store, beginning: &str) -> Result<Catalog, Error> {
+    let listed = store.list(&format!("{BACKUPS}{beginning}")).await?;
+    let mut ids: Vec<BackupId> = listed.iter().filter_map(|object| id_of_key(&object.key)).collect();
+    // an id written out in full means itself, also when others begin with it
+    if let Some(exact) = ids.iter().position(|id| id.as_str() == beginning) {
+        ids = vec![ids.swap_remove(exact)];
+    }
     let mut manifests = stream::iter(ids).map(|id| async move { (manifest(store, &id).await, id) }).buffered(AT_ONCE);
     let mut catalog = Catalog::default();
     while let Some((result, id)) = manifests.next().await {
@@ -63,15 +73,23 @@ pub async fn manifest(store: &dyn Store, id: &BackupId) -> Result<Manifest, Erro
 /// # Errors
 /// [`Error::NotFound`] with what there is instead.
 pub async fn find(store: &dyn Store, query: &BackupQuery, cluster: Option<&str>) -> Result<Manifest, Error> {
-    if let BackupQuery::Prefix(text) = query
-        && let Ok(id) = BackupId::parse(text)
+    let beginning = if let BackupQuery::Prefix(text) = query { text.as_str() } else { "" };
+    let mut catalog = read_beginning(store, beginning).await?;
+    if catalog.backups.is_empty()
+        && let [problem] = &catalog.problems[..]
     {
-        match manifest(store, &id).await {
-            Err(Error::NotFound(_)) => (),
-            other => return other,
-        }
+        // the only one that can be meant can't be read: that is the answer
+        return manifest(store, &BackupId::parse(&problem.subject).map_err(|e| Error::NotFound(e.to_string()))?).await;
     }
-    choose(read(store).await?, query, cluster, &store.describe()).map_err(Error::NotFound)
+    if let [only] = &catalog.backups[..]
+        && only.id.as_str() == beginning
+    {
+        return Ok(catalog.backups.swap_remove(0));
+    }
+    if catalog.backups.is_empty() && !beginning.is_empty() {
+        catalog = read(store).await?; // for what there is instead
+    }
+    choose(catalog, query, cluster, &store.describe()).map_err(Error::NotFound)
 }
 
 /// Chooses among all backups; pure.

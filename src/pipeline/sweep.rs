@@ -2,15 +2,19 @@
 //! and that no manifest names.
 
 use super::{Error, catalog};
+use crate::archive::manifest::{BACKUPS, id_of_key};
 use crate::id::{Attempt, BackupId};
-use crate::store::{self, Store};
+use crate::store::Store;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long garbage is left alone: longer than any run may take.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// What all data keys begin with.
 const DATA: &str = "data/";
+
+/// What all records of restores begin with.
+const RESTORES: &str = "restores/";
 
 /// What one attempt left.
 struct Left {
@@ -29,18 +33,20 @@ pub async fn garbage(store: &dyn Store, now: Timestamp) -> Result<(), Error> {
             store.abort_upload(&upload).await?;
         }
     }
+    // presence is asked by LIST: with rights limited to a prefix S3 may answer 403 to a GET of what isn't there
+    let committed: BTreeSet<BackupId> = store.list(BACKUPS).await?.iter().filter_map(|o| id_of_key(&o.key)).collect();
+    let restored: BTreeSet<String> = store.list(RESTORES).await?.into_iter().map(|object| object.key).collect();
     for (id, attempts) in attempts(store).await? {
-        if attempts.values().all(|left| left.newest >= before) {
+        let is_restore = restored.contains(&format!("{RESTORES}{id}.json"));
+        if is_restore || attempts.values().all(|left| left.newest >= before) {
             continue;
         }
-        match store.size(&format!("restores/{id}.json")).await {
-            Err(store::Error::NotFound { .. }) => (),
-            _ => continue, // a restore's plan, report and log
-        }
-        let named = match catalog::manifest(store, &id).await {
-            Ok(manifest) => Some(manifest.attempt),
-            Err(Error::NotFound(_)) => None,
-            Err(_) => continue, // a manifest that can't be read protects all of its data
+        let named = match committed.contains(&id) {
+            true => match catalog::manifest(store, &id).await {
+                Ok(manifest) => Some(manifest.attempt),
+                Err(_) => continue, // a manifest that can't be read protects all of its data
+            },
+            false => None,
         };
         for (attempt, left) in attempts {
             if named.as_ref() != Some(&attempt) && left.newest < before {

@@ -240,6 +240,12 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
+/// Whether somebody may have removed the empty folder while we made it (which is then "there" for the one call and not
+/// for the next), or before its first file came.
+fn is_race(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
+}
+
 /// Removes a file, if it is there, and the folders that are empty without it.
 fn remove(root: &Path, path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
@@ -268,12 +274,11 @@ impl Temporary {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            make_folder(folder).map_err(failed("create", folder))?;
             let temporary = folder.join(format!("{}{name}.{:016x}{}", TEMPORARY.0, fastrand::u64(..), TEMPORARY.1));
-            match private().open(&temporary) {
+            match make_folder(folder).and_then(|()| private().open(&temporary)) {
                 Ok(file) => return Ok(Self { file, temporary, path: path.to_owned(), written: 0 }),
-                Err(error) if attempts < FOLDER_ATTEMPTS && error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("create", &temporary)(error)),
+                Err(error) if attempts < FOLDER_ATTEMPTS && is_race(&error) => {}
+                Err(error) => return Err(failed("create a file in", folder)(error)),
             }
         }
     }

@@ -98,7 +98,7 @@ pub trait Upload: Send {
 
     /// Completes the body under its key and answers with its length, which the store confirmed. [`Error::Exists`] when
     /// something has the key, as far as the store can tell: for bodies beyond [`PART_SIZE`] S3 can't everywhere. After
-    /// an error nothing remains.
+    /// an error nothing is pending; a body that was completed and then not confirmed may be there, for a later sweep.
     async fn finish(self: Box<Self>) -> Result<u64, Error>;
 
     /// Ends without a body; nothing remains.

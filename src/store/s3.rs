@@ -10,6 +10,7 @@ mod client;
 mod fault;
 mod identity;
 mod upload;
+mod web_identity;
 
 use super::{Error, Listed, PendingUpload, Store, Upload, key};
 use crate::config;
@@ -19,7 +20,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::{Bytes, BytesMut};
-use call::{Action, Deed, Patience, Tried, call};
+use call::{Action, Deed, Patience, Tried, call, within};
 use fault::{Fault, causes};
 use identity::Environment;
 use jiff::Timestamp;
@@ -43,6 +44,8 @@ struct Bucket {
     described: String,
     environment: Environment,
     patience: Patience,
+    /// [`crate::store::PART_SIZE`], except in tests.
+    part_size: usize,
 }
 
 impl S3Store {
@@ -68,7 +71,8 @@ impl Bucket {
 
     /// The location's URL with another region.
     fn url_in(&self, region: &str) -> String {
-        format!("{}?region={region}", self.described)
+        let endpoint = self.endpoint.as_ref().map(|endpoint| format!("&endpoint={endpoint}")).unwrap_or_default();
+        format!("{}?region={region}{endpoint}", self.described)
     }
 
     /// What an IAM policy calls the bucket, or what is below the location's prefix.
@@ -103,20 +107,20 @@ impl Bucket {
 
     /// Reads a body, or a range of it.
     async fn read(&self, key: &str, range: Option<Range<u64>>, limit: u64) -> Result<Bytes, Error> {
-        let deed =
-            Deed::new(Action::GetObject, key).moving(range.as_ref().map_or(limit.min(1 << 30), |r| r.end - r.start));
-        let range = &range;
+        let (deed, range) = (Deed::new(Action::GetObject, key), range.as_ref());
         let attempt = || async move {
-            let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+            let header = range.map(|range| format!("bytes={}-{}", range.start, range.end - 1));
             let get = self.client.get_object().bucket(&self.name).key(self.full(key)).set_range(header);
-            let answer = get.send().await.map_err(|error| self.judge(deed, error))?;
-            self.check_head(key, range.as_ref(), limit, &answer)?;
-            self.collect(key, answer, limit).await
+            let head = async { get.send().await.map_err(|error| self.judge(deed, error)) };
+            let answer = within(self.patience.answer, head).await?;
+            self.check_head(key, range, limit, &answer)?;
+            let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+            within(self.patience.for_bytes(length.unwrap_or(limit)), self.collect(key, answer, limit)).await
         };
         let body = self.call(deed, attempt).await.result?;
         match range {
             Some(range) if body.len() as u64 != range.end - range.start => {
-                Err(self.not_the_range(key, range, body.len()))
+                Err(self.not_the_range(key, range, body.len() as u64))
             }
             _ => Ok(body),
         }
@@ -179,14 +183,8 @@ impl Bucket {
         Error::TooLarge { place: self.place(Some(key)), limit }
     }
 
-    fn not_the_range(
-        &self,
-        key: &str,
-        range: impl std::borrow::Borrow<Range<u64>>,
-        came: impl std::fmt::Display,
-    ) -> Error {
-        let Range { start, end } = range.borrow();
-        let why = format!("bytes {start}..{end} were asked for and {came} came");
+    fn not_the_range(&self, key: &str, range: &Range<u64>, came: u64) -> Error {
+        let why = format!("bytes {}..{} were asked for and {came} came", range.start, range.end);
         Error::Integrity { place: self.place(Some(key)), why }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// The state of the test clusters and of MinIO, as `tests/cluster/up` and `tests/cluster/minio` leave it. A cluster
 /// that isn't up fails every test: none is ever skipped.
-pub struct World {
+pub(crate) struct World {
     a: BTreeMap<String, String>,
     b: BTreeMap<String, String>,
     s3: BTreeMap<String, String>,
@@ -25,7 +25,7 @@ fn shell_assignments(path: &Path) -> BTreeMap<String, String> {
     text.lines().filter_map(pair).collect()
 }
 
-pub fn world() -> &'static World {
+pub(crate) fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
         let root = std::env::var("KUBECTL_BACKUP_CLUSTERS").unwrap_or_else(|_| "/tmp/kubectl-backup-clusters".into());
@@ -36,49 +36,49 @@ pub fn world() -> &'static World {
 
 /// One of the two clusters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClusterName {
+pub(crate) enum ClusterName {
     A,
     B,
 }
 
 impl World {
-    pub fn of(&self, cluster: ClusterName, key: &str) -> &str {
+    pub(crate) fn of(&self, cluster: ClusterName, key: &str) -> &str {
         let env = if cluster == ClusterName::A { &self.a } else { &self.b };
         env.get(key).unwrap_or_else(|| panic!("{key} is not in the cluster's env file"))
     }
 
-    pub fn s3(&self, key: &str) -> &str {
+    pub(crate) fn s3(&self, key: &str) -> &str {
         self.s3.get(key).unwrap_or_else(|| panic!("{key} is not in MinIO's env file"))
     }
 }
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}\n{}", self.stdout, self.stderr))
     }
 
     #[track_caller]
-    pub fn says(self, texts: &[&str]) -> Self {
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
         for text in texts {
             assert!(self.stderr.contains(text), "`{text}` is not in:\n{}", self.stderr);
         }
@@ -87,7 +87,7 @@ impl Ran {
 }
 
 /// `kubectl-backup ARGS` against a cluster, as a user runs it.
-pub fn backup_command(cluster: ClusterName, args: &[&str]) -> Command {
+pub(crate) fn backup_command(cluster: ClusterName, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"));
     command.args(args).env("KUBECONFIG", world().of(cluster, "KUBECONFIG")).env("NO_COLOR", "1").stdin(Stdio::null());
     for name in ["AWS_PROFILE", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
@@ -96,7 +96,7 @@ pub fn backup_command(cluster: ClusterName, args: &[&str]) -> Command {
     command
 }
 
-pub fn backup(cluster: ClusterName, args: &[&str]) -> Ran {
+pub(crate) fn backup(cluster: ClusterName, args: &[&str]) -> Ran {
     eprintln!("$ kubectl backup {} [{cluster:?}]", args.join(" "));
     let ran = Ran::of(backup_command(cluster, args).output().expect("the binary runs"));
     eprintln!("{}", ran.stderr);
@@ -104,7 +104,7 @@ pub fn backup(cluster: ClusterName, args: &[&str]) -> Ran {
 }
 
 /// The same on the laptop: `--local`, with MinIO's root keys as the user's own.
-pub fn backup_local(cluster: ClusterName, args: &[&str]) -> Ran {
+pub(crate) fn backup_local(cluster: ClusterName, args: &[&str]) -> Ran {
     let mut command = backup_command(cluster, args);
     command
         .arg("--local")
@@ -115,47 +115,45 @@ pub fn backup_local(cluster: ClusterName, args: &[&str]) -> Ran {
     Ran::of(command.output().expect("the binary runs"))
 }
 
-pub fn kubectl(cluster: ClusterName, args: &[&str]) -> Ran {
+pub(crate) fn kubectl(cluster: ClusterName, args: &[&str]) -> Ran {
     let mut command = Command::new(Path::new(world().of(cluster, "BIN")).join("kubectl"));
     command.args(args).env("KUBECONFIG", world().of(cluster, "KUBECONFIG")).stdin(Stdio::null());
     Ran::of(command.output().expect("kubectl runs"))
 }
 
 #[track_caller]
-pub fn apply(cluster: ClusterName, yaml: &str) {
+pub(crate) fn apply(cluster: ClusterName, yaml: &str) {
     let mut command = Command::new(Path::new(world().of(cluster, "BIN")).join("kubectl"));
-    command.args(["apply", "--server-side", "-f", "-"]).env("KUBECONFIG", world().of(cluster, "KUBECONFIG"));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("kubectl runs");
-    child.stdin.take().expect("a pipe").write_all(yaml.as_bytes()).expect("kubectl reads");
-    assert!(child.wait().expect("kubectl ends").success(), "kubectl apply failed");
+    command.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+    run_with_input(command.env("KUBECONFIG", world().of(cluster, "KUBECONFIG")), yaml);
 }
 
-pub fn get(cluster: ClusterName, args: &[&str]) -> Value {
+pub(crate) fn get(cluster: ClusterName, args: &[&str]) -> Value {
     let args: Vec<&str> = ["get", "-o", "json"].iter().chain(args).copied().collect();
     kubectl(cluster, &args).exits(0).json()
 }
 
 /// A name that no other test of this run has.
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A namespace of the test's own; removed when the test ends, also on failure.
-pub struct TempNamespace {
-    pub cluster: ClusterName,
-    pub name: String,
+pub(crate) struct TempNamespace {
+    pub(crate) cluster: ClusterName,
+    pub(crate) name: String,
 }
 
 impl TempNamespace {
-    pub fn new(cluster: ClusterName, prefix: &str) -> Self {
+    pub(crate) fn new(cluster: ClusterName, prefix: &str) -> Self {
         let name = unique(prefix);
         kubectl(cluster, &["create", "namespace", &name]).exits(0);
         kubectl(cluster, &["wait", "-n", &name, "--for=create", "serviceaccount/default", "--timeout=60s"]).exits(0);
         Self { cluster, name }
     }
 
-    pub fn delete(&self) {
+    pub(crate) fn delete(&self) {
         kubectl(self.cluster, &["delete", "namespace", &self.name, "--timeout=120s"]).exits(0);
     }
 }
@@ -168,7 +166,7 @@ impl Drop for TempNamespace {
 
 /// Waits until something is so, at most for a minute and a half; says what it waited for.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         if let Some(found) = check() {
@@ -180,14 +178,13 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The bucket of this run of the tests, made at its first use.
-pub fn bucket() -> &'static str {
-    static BUCKET: OnceLock<String> = OnceLock::new();
-    BUCKET.get_or_init(|| world().s3("S3_BUCKET").to_owned())
+/// The bucket of the tests.
+pub(crate) fn bucket() -> &'static str {
+    world().s3("S3_BUCKET")
 }
 
 /// A request to MinIO with the root keys, through curl: a client that is not ours.
-pub fn s3(method: &str, path_and_query: &str, body: Option<&Path>) -> Ran {
+pub(crate) fn s3(method: &str, path_and_query: &str, body: Option<&Path>) -> Ran {
     let endpoint = world().s3("S3_ENDPOINT");
     let user = format!("{}:{}", world().s3("S3_ROOT_ACCESS_KEY_ID"), world().s3("S3_ROOT_SECRET_ACCESS_KEY"));
     let mut command = Command::new("curl");
@@ -200,14 +197,14 @@ pub fn s3(method: &str, path_and_query: &str, body: Option<&Path>) -> Ran {
 }
 
 /// The keys below a prefix of the bucket.
-pub fn keys(prefix: &str) -> Vec<String> {
+pub(crate) fn keys(prefix: &str) -> Vec<String> {
     let query = format!("{}?list-type=2&prefix={}", bucket(), prefix.replace('/', "%2F"));
     let listing = s3("GET", &query, None).exits(0).stdout;
     listing.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()).map(str::to_owned).collect()
 }
 
 /// Downloads an object of the bucket.
-pub fn download(key: &str) -> Vec<u8> {
+pub(crate) fn download(key: &str) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let endpoint = world().s3("S3_ENDPOINT");
     let user = format!("{}:{}", world().s3("S3_ROOT_ACCESS_KEY_ID"), world().s3("S3_ROOT_SECRET_ACCESS_KEY"));
@@ -222,29 +219,148 @@ pub fn download(key: &str) -> Vec<u8> {
 }
 
 /// Puts bytes where an object of the bucket is.
-pub fn overwrite(key: &str, bytes: &[u8]) {
+pub(crate) fn overwrite(key: &str, bytes: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(bytes).expect("a file to write");
     s3("PUT", &format!("{}/{key}", bucket()), Some(file.path())).exits(0);
 }
 
 /// A location of the test's own: a prefix of the bucket, as it is named on the command line.
-pub struct Location {
-    pub prefix: String,
-    pub url: String,
+pub(crate) struct Location {
+    pub(crate) prefix: String,
+    pub(crate) url: String,
 }
 
-pub fn location(name: &str) -> Location {
+pub(crate) fn location(name: &str) -> Location {
     location_at(name, world().s3("S3_ENDPOINT"))
 }
 
 /// The same behind another endpoint, such as a proxy.
-pub fn location_at(name: &str, endpoint: &str) -> Location {
+pub(crate) fn location_at(name: &str, endpoint: &str) -> Location {
     let prefix = unique(name);
     let url = format!("s3://{}/{prefix}?region=us-east-1&endpoint={endpoint}", bucket());
     Location { prefix, url }
 }
 
-pub fn scratch() -> PathBuf {
-    tempfile::tempdir().expect("a folder").keep()
+/// The image of this run of the tests.
+fn image() -> String {
+    std::env::var("KUBECTL_BACKUP_TEST_IMAGE").expect("KUBECTL_BACKUP_TEST_IMAGE: start the tests with tests/run.sh")
+}
+
+fn role(cluster: ClusterName, key: &str) -> &'static str {
+    world().s3(&format!("{key}_{}", if cluster == ClusterName::A { "A" } else { "B" }))
+}
+
+/// Sets a cluster up with `init`, once, as a user does: the bucket and a role that its tokens may assume.
+pub(crate) fn installed(cluster: ClusterName) {
+    static ONCE: [OnceLock<()>; 2] = [OnceLock::new(), OnceLock::new()];
+    ONCE[cluster as usize].get_or_init(|| install(cluster, "kubectl-backup", ""));
+}
+
+/// `init` into a namespace; `job` is YAML for the `job` section of the configuration.
+pub(crate) fn install(cluster: ClusterName, namespace: &str, job: &str) {
+    let url = format!("s3://{}/e2e?region=us-east-1&endpoint={}", bucket(), world().s3("S3_ENDPOINT"));
+    let args = ["init", "--install-namespace", namespace, "--location", &url, "--role-arn", role(cluster, "ROLE_ARN")];
+    backup(cluster, &args).exits(0);
+    let (image, audience) = (image(), role(cluster, "AUDIENCE"));
+    let config = format!(
+        "defaultLocation: main\nlocations:\n  main:\n    url: {url}\n    roleArn: {}\njob:\n  image: {image}\n  audience: {audience}\n{job}",
+        role(cluster, "ROLE_ARN")
+    );
+    write_config(cluster, namespace, &config);
+}
+
+/// Writes the configuration as GitOps would.
+pub(crate) fn write_config(cluster: ClusterName, namespace: &str, config: &str) {
+    let data = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubectl-backup-config", "namespace": namespace},
+        "data": {"config.yaml": config}
+    });
+    apply(cluster, &data.to_string());
+}
+
+fn run_with_input(command: &mut Command, input: &str) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command runs");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the command reads");
+    assert!(child.wait().expect("the command ends").success(), "{command:?} failed");
+}
+
+/// Adds a location behind another endpoint to cluster A's configuration, and answers with its name.
+pub(crate) fn add_location(name: &str, location: &Location) -> String {
+    static EDIT: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    installed(ClusterName::A);
+    let _alone = EDIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let role = world().s3("ROLE_ARN_A");
+    backup(ClusterName::A, &["init", "--location", &format!("{name}={}", location.url), "--role-arn", role]).exits(0);
+    name.to_owned()
+}
+
+/// Creates the application of `tests/fixtures` in a namespace, and waits until it runs.
+pub(crate) fn apply_shop(namespace: &TempNamespace, suffix: &str) {
+    let fixture = |file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
+        let text = std::fs::read_to_string(path).expect("a fixture");
+        text.replace("NAMESPACE", &namespace.name).replace("SUFFIX", suffix)
+    };
+    let cluster = namespace.cluster;
+    apply(cluster, &fixture("shop.yaml"));
+    let definition = format!("crd/orders{suffix}.shop.example.com");
+    kubectl(cluster, &["wait", "--for=condition=Established", &definition, "--timeout=60s"]).exits(0);
+    apply(cluster, &fixture("order.yaml"));
+    kubectl(cluster, &["-n", &namespace.name, "rollout", "status", "deployment/web", "--timeout=120s"]).exits(0);
+}
+
+/// The cluster-scoped objects of the application.
+pub(crate) fn shop_cluster_scoped(suffix: &str) -> Vec<String> {
+    vec![
+        format!("crd/orders{suffix}.shop.example.com"),
+        format!("priorityclass/shop-{suffix}"),
+        format!("pv/shop-data-{suffix}"),
+        format!("clusterrole/shop:reader-{suffix}"),
+        format!("clusterrolebinding/shop:reader-{suffix}"),
+    ]
+}
+
+/// Every object of the application, less the paths that a restore is allowed to change (`src/rules/tidy.json`), as jq
+/// and kubectl see them.
+pub(crate) fn shop_objects(cluster: ClusterName, namespace: &str, suffix: &str) -> Vec<Value> {
+    let kinds = format!(
+        "serviceaccounts,roles,rolebindings,configmaps,secrets,persistentvolumeclaims,services,deployments,cronjobs,\
+         networkpolicies,horizontalpodautoscalers,orders{suffix}"
+    );
+    let mut objects = vec![get(cluster, &["namespace", namespace])];
+    objects.extend(shop_cluster_scoped(suffix).iter().map(|name| get(cluster, &[name])));
+    let namespaced = get(cluster, &["-n", namespace, &kinds]);
+    objects.extend(namespaced["items"].as_array().expect("items").iter().cloned());
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");
+    let mut jq = Command::new("jq");
+    jq.arg("-L").arg(rules).args(["-c", "-S", "include \"tidy\"; map(tidied) | sort_by(.kind, .metadata.name)"]);
+    let mut child = jq.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("jq runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    let text = serde_json::to_vec(&objects).expect("JSON");
+    let writer = std::thread::spawn(move || input.write_all(&text).expect("jq reads"));
+    let output = child.wait_with_output().expect("jq ends");
+    writer.join().expect("the writer");
+    serde_json::from_slice(&output.stdout).expect("jq's JSON")
+}
+
+/// The verdict of every object in a plan or restore.
+pub(crate) fn verdicts(result: &Value) -> BTreeMap<String, String> {
+    let text = |item: &Value, field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    let items = result["items"].as_array().expect("items");
+    items
+        .iter()
+        .map(|item| {
+            (
+                format!("{} {}/{}", text(item, "kind"), text(item, "namespace"), text(item, "name")),
+                text(item, "verdict"),
+            )
+        })
+        .collect()
+}
+
+/// MiniStack's env file: an S3 and STS that evaluate trust policies by subject.
+pub(crate) fn ministack() -> BTreeMap<String, String> {
+    let root = std::env::var("KUBECTL_BACKUP_CLUSTERS").unwrap_or_else(|_| "/tmp/kubectl-backup-clusters".into());
+    shell_assignments(&Path::new(&root).join("ministack/env"))
 }

@@ -6,9 +6,8 @@ use serde_json::Value;
 use std::process::Stdio;
 
 /// Starts a backup that goes on while the test acts.
-fn begin(namespace: &str, url: &str) -> std::process::Child {
-    installed(A);
-    let mut command = backup_command(A, &["ns", namespace, "--location", url, "-o", "json"]);
+fn begin(namespace: &str, location: &str) -> std::process::Child {
+    let mut command = backup_command(A, &["ns", namespace, "--location", location, "-o", "json"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
 
@@ -36,10 +35,11 @@ fn kill(pod: &str) {
 fn killed_at(name: &str, method: &str, path: &str) {
     let proxy = Proxy::start();
     let location = location_at(name, &proxy.endpoint());
+    let location_name = add_location(name, &location);
     let namespace = TempNamespace::new(A, name);
     kubectl(A, &["create", "configmap", "-n", &namespace.name, "kept", "--from-literal=a=b"]).exits(0);
     proxy.hold(method, path, 1);
-    let backup_run = begin(&namespace.name, &location.url);
+    let backup_run = begin(&namespace.name, &location_name);
     proxy.wait_held(1);
     assert_eq!(keys(&format!("{}/backups/", location.prefix)), [""; 0], "nothing is listed before the commit");
     let first = live_pods(&namespace.name);
@@ -53,7 +53,7 @@ fn killed_at(name: &str, method: &str, path: &str) {
     assert_eq!(manifests.len(), 1, "{manifests:?}");
     let objects = manifest["files"]["objects"]["key"].as_str().expect("a key");
     assert!(keys(&location.prefix).iter().any(|key| key.ends_with(objects)), "the data of the backup is there");
-    let listed = backup(A, &["list", "--refresh", "--location", &location.url, "-o", "json"]).exits(0).json();
+    let listed = backup(A, &["list", "--refresh", "--location", &location_name, "-o", "json"]).exits(0).json();
     assert_eq!(listed["backups"].as_array().expect("backups").len(), 1, "{listed}");
 }
 
@@ -71,9 +71,10 @@ fn promise_1_a_worker_killed_before_the_manifest_leaves_one_complete_backup() {
 fn promise_1_of_two_live_workers_the_loser_changes_nothing_that_is_listed() {
     let proxy = Proxy::start();
     let location = location_at("two-workers", &proxy.endpoint());
+    let location_name = add_location("two-workers", &location);
     let namespace = TempNamespace::new(A, "two-workers");
     proxy.hold("PUT", "/backups/", 1);
-    let first = begin(&namespace.name, &location.url);
+    let first = begin(&namespace.name, &location_name);
     proxy.wait_held(1);
 
     // a second worker of the same run, as when the kubelet of a lost node still runs the first

@@ -6,6 +6,8 @@
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
+
 mod harness;
 mod interrupted;
 mod mistakes;

@@ -22,7 +22,7 @@ struct Gate {
     released: u64,
 }
 
-pub struct Proxy {
+pub(crate) struct Proxy {
     gate: Arc<(Mutex<Gate>, Condvar)>,
     address: SocketAddr,
     runtime: Option<tokio::runtime::Runtime>,
@@ -30,7 +30,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy on an address that pods reach.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let endpoint = crate::harness::world().s3("S3_ENDPOINT").trim_start_matches("http://").to_owned();
         let host = endpoint.split(':').next().expect("a host").to_owned();
         let runtime =
@@ -42,12 +42,12 @@ impl Proxy {
         Self { gate, address, runtime: Some(runtime) }
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// From now on holds the next `count` requests of this method whose path contains `path`.
-    pub fn hold(&self, method: &str, path: &str, count: usize) {
+    pub(crate) fn hold(&self, method: &str, path: &str, count: usize) {
         let mut gate = self.gate.0.lock().expect("the gate");
         gate.rule = Some((method.to_owned(), path.to_owned()));
         gate.left = count;
@@ -56,7 +56,7 @@ impl Proxy {
 
     /// Waits until so many requests are held.
     #[track_caller]
-    pub fn wait_held(&self, count: usize) {
+    pub(crate) fn wait_held(&self, count: usize) {
         let gate = self.gate.0.lock().expect("the gate");
         let (gate, _) =
             self.gate.1.wait_timeout_while(gate, Duration::from_secs(90), |gate| gate.held < count).expect("the gate");
@@ -64,7 +64,7 @@ impl Proxy {
     }
 
     /// Lets all held requests go, and holds no more.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         let mut gate = self.gate.0.lock().expect("the gate");
         gate.rule = None;
         gate.released += 1;

@@ -3,6 +3,7 @@
 //! The tests whose names begin with `s3_` need `KUBECTL_BACKUP_TEST_S3`, a location's URL such as
 //! `s3://bucket?endpoint=http://127.0.0.1:9000`, with credentials in the environment; without it they fail, they are
 //! never skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod contract;
 

@@ -49,8 +49,11 @@ fn the_objects_come_in_order_and_carry_the_installations_name() {
         let spaces = [&object["metadata"]["namespace"], &object["subjects"][0]["namespace"]];
         assert!(spaces.into_iter().all(|space| space.is_null() || space == "kb"), "{object}");
     }
-    // names of roles and accounts stay
-    assert_eq!(find(&objects, "ClusterRoleBinding", "kubectl-backup-reader")["subjects"][0]["name"], READER);
+    // names of roles and accounts stay; a second installation doesn't take the first one's binding
+    let binding = find(&objects, "ClusterRoleBinding", "kubectl-backup-reader-kb");
+    assert_eq!((&binding["subjects"][0]["name"], &binding["roleRef"]["name"]), (&json!(READER), &json!(READER)));
+    let default = super::objects(&InstallOptions::default()).unwrap();
+    find(&default, "ClusterRoleBinding", "kubectl-backup-reader");
 }
 
 #[test]
@@ -172,8 +175,20 @@ async fn a_missing_right_is_named() {
     fake.answer("PATCH", READER_ROLE, 403, failure(403, "Forbidden", text));
     let error = apply(&fake.client(), &options(), false).await.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Forbidden);
-    let hint = "hint: needs `create` on `clusterroles.rbac.authorization.k8s.io` in the whole cluster";
+    let hint = "hint: needs `patch` on `clusterroles.rbac.authorization.k8s.io` in the whole cluster";
     assert!(error.to_string().ends_with(hint), "{error}");
+}
+
+#[test]
+fn configurations_that_we_hand_out_can_be_read() {
+    let empty = crate::config::Config::parse(NO_LOCATIONS).unwrap();
+    assert!(empty.locations.is_empty());
+    let text = include_str!("../../../manifests/overlays/minio/config.yaml");
+    let map: Value = serde_saphyr::from_str(text).unwrap();
+    assert_eq!(map["metadata"]["name"], CONFIG_MAP);
+    let config = crate::config::Config::parse(map["data"][CONFIG_KEY].as_str().unwrap()).unwrap();
+    let location = config.location(None).unwrap();
+    assert_eq!(location.credentials_secret.as_deref(), Some("kubectl-backup-s3"));
 }
 
 #[test]

@@ -258,6 +258,9 @@ async fn refusals_come_through() {
     let error = submit(&fake.client(), &world.spec("t")).await.unwrap_err();
     assert_eq!(error.exit_code(), crate::report::ExitCode::Forbidden);
     assert_eq!(fake.calls("POST", JOBS).len(), 1);
+    fake.answer("POST", JOBS, 404, failure(404, "NotFound", "namespaces \"kb\" not found"));
+    let error = submit(&fake.client(), &world.spec("t")).await.unwrap_err();
+    assert!(error.to_string().contains("not found\nhint: run `kubectl backup init`"), "{error}");
 }
 
 #[tokio::test]

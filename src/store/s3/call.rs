@@ -115,11 +115,18 @@ impl Patience {
         total: Duration::from_secs(600),
     };
 
-    fn for_attempt(&self, deed: Deed<'_>) -> Duration {
+    /// The time for one attempt; `None` for reads, which keep time by themselves: they learn the length on the way.
+    fn for_attempt(&self, deed: Deed<'_>) -> Option<Duration> {
         match deed.action {
-            Action::CompleteMultipartUpload => self.completion,
-            _ => self.answer + Duration::from_secs(deed.bytes / self.slowest.max(1)),
+            Action::CompleteMultipartUpload => Some(self.completion),
+            Action::GetObject => None,
+            _ => Some(self.for_bytes(deed.bytes)),
         }
+    }
+
+    /// The time for an answer with bytes on their way.
+    pub(super) fn for_bytes(&self, bytes: u64) -> Duration {
+        self.answer.saturating_add(Duration::from_secs(bytes / self.slowest.max(1)))
     }
 
     fn pause(&self, attempts: u32) -> Duration {
@@ -133,6 +140,12 @@ pub(super) struct Tried<T> {
     pub(super) result: Result<T, Error>,
     /// Whether an attempt before the last may have taken effect although its answer didn't arrive.
     pub(super) unsure: bool,
+}
+
+/// Waits for something as long as it may take.
+pub(super) async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = || Fault::passing(format!("no answer within {} s", limit.as_secs_f32()));
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Tries a call until it succeeds, fails for good, or patience ends.
@@ -149,11 +162,13 @@ where
     let (mut attempts, mut unsure) = (0, false);
     loop {
         attempts += 1;
-        let result = timeout(limit, attempt()).await;
+        let result = match limit {
+            Some(limit) => within(limit, attempt()).await,
+            None => attempt().await,
+        };
         let fault = match result {
-            Ok(Ok(value)) => return Tried { result: Ok(value), unsure },
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::passing(format!("no answer within {} s", limit.as_secs_f32())),
+            Ok(value) => return Tried { result: Ok(value), unsure },
+            Err(fault) => fault,
         };
         let why = match fault {
             Fault::Final(error) => return Tried { result: Err(error), unsure },

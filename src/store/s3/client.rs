@@ -3,8 +3,9 @@
 use super::Bucket;
 use super::call::{Action, Deed, Patience};
 use super::identity::Environment;
+use super::web_identity::WebIdentity;
 use crate::config;
-use crate::store::Error;
+use crate::store::{Error, PART_SIZE};
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
 use aws_config::meta::region::RegionProviderChain;
@@ -13,6 +14,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{FrameworkMetadata, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -52,6 +54,7 @@ pub(super) async fn bucket(place: &config::S3, described: String) -> Result<Buck
         described,
         environment: Environment::of_process(),
         patience: Patience::DEFAULT,
+        part_size: PART_SIZE,
     };
     if known {
         return Ok(bucket);
@@ -71,19 +74,17 @@ async fn sdk_config(place: &config::S3, told_region: Option<&str>) -> Result<Sdk
         .operation_attempt_timeout(attempt)
         .operation_timeout(total)
         .build();
-    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new(region))
         .http_client(http_client()?)
         .retry_config(RetryConfig::standard().with_max_attempts(4))
         .identity_cache(IdentityCache::lazy().load_timeout(total).build())
         .timeout_config(timeouts);
-    if let Ok(name) = AppName::new(env!("CARGO_PKG_NAME")) {
-        loader = loader.app_name(name);
-    }
-    if let Ok(ours) = FrameworkMetadata::new(env!("CARGO_PKG_NAME"), Some(env!("CARGO_PKG_VERSION"))) {
-        loader = loader.framework_metadata(ours);
-    }
-    Ok(loader.load().await)
+    let sdk = loader.load().await;
+    Ok(match WebIdentity::of_environment(&Environment::of_process(), &sdk) {
+        Some(provider) => sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build(),
+        None => sdk,
+    })
 }
 
 /// The S3 client. Retries and deadlines are in `call`, so that they cover bodies.
@@ -104,6 +105,12 @@ pub(super) fn client(sdk: &SdkConfig, place: &config::S3, region: &str) -> Clien
         .request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
     if let Some(endpoint) = &place.endpoint {
         config = config.endpoint_url(endpoint).response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    if let Ok(name) = AppName::new(env!("CARGO_PKG_NAME")) {
+        config = config.app_name(name);
+    }
+    if let Ok(ours) = FrameworkMetadata::new(env!("CARGO_PKG_NAME"), Some(env!("CARGO_PKG_VERSION"))) {
+        config = config.framework_metadata(ours);
     }
     Client::from_conf(config.build())
 }
@@ -158,6 +165,3 @@ impl Bucket {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

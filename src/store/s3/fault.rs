@@ -73,12 +73,18 @@ impl Bucket {
     }
 
     fn judge_connection(&self, deed: Deed<'_>, why: String) -> Fault {
-        let certificate = ["invalid peer certificate", "UnknownIssuer", "NotValidForName"];
-        if certificate.iter().any(|word| why.contains(word)) {
-            let hint = "hint: give the authority's certificate in SSL_CERT_FILE or AWS_CA_BUNDLE (in a Job: `job.env`)";
-            return Fault::Final(self.refused(deed, format!("{why}\n{hint}")));
-        }
-        Fault::passing(why)
+        let holds = |words: &[&str]| words.iter().any(|word| why.contains(word));
+        let hint = if holds(&["invalid peer certificate"]) {
+            "give the authority's certificate in SSL_CERT_FILE or AWS_CA_BUNDLE (in a Job: `job.env`)"
+        } else if holds(&["InvalidContentType"]) {
+            "the server doesn't speak TLS there: is its `endpoint` an http:// URL?"
+        } else if holds(&["(Connect)"]) {
+            let hint = "check the `endpoint` of the location, name resolution, network policies and proxies";
+            return Fault::Passing { why: format!("{why}\nhint: {hint}"), error: None, may_have_worked: false };
+        } else {
+            return Fault::passing(why);
+        };
+        Fault::Final(self.refused(deed, format!("{why}\nhint: {hint}")))
     }
 
     fn judge_answer(&self, deed: Deed<'_>, answer: &HttpResponse, error: &dyn ProvideErrorMetadata) -> Fault {
@@ -111,6 +117,10 @@ impl Bucket {
                 | "TokenRefreshRequired",
                 _,
             ) => self.environment.refused_credentials(code, &said),
+            ("InvalidObjectState", _) => self.refused(
+                deed,
+                format!("{said}\nhint: it is in an archive class: aws s3api restore-object brings it back"),
+            ),
             (_, 401 | 403) => self.forbidden(deed, said),
             _ => self.refused(deed, said),
         })

@@ -3,7 +3,7 @@
 
 use super::Bucket;
 use super::call::{Action, Deed};
-use crate::store::{Error, PART_SIZE, PARTS_IN_FLIGHT, PendingUpload, Upload};
+use crate::store::{Error, PARTS_IN_FLIGHT, PendingUpload, Upload};
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -59,7 +59,7 @@ impl S3Upload {
         }
         let Some(multipart) = &mut self.multipart else { return Ok(()) };
         if multipart.next > PARTS_LIMIT {
-            let limit = PARTS_LIMIT as u64 * PART_SIZE as u64;
+            let limit = PARTS_LIMIT as u64 * self.bucket.part_size as u64;
             return Err(Error::TooLarge { place: self.bucket.place(Some(&self.key)), limit });
         }
         let body = std::mem::replace(&mut self.buffer, self.spare.pop().unwrap_or_default()).freeze();
@@ -92,10 +92,10 @@ impl S3Upload {
 
     async fn fill(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         while !bytes.is_empty() {
-            if self.buffer.len() == PART_SIZE {
+            if self.buffer.len() == self.bucket.part_size {
                 self.send_part().await?;
             }
-            let some = bytes.split_to(bytes.len().min(PART_SIZE - self.buffer.len()));
+            let some = bytes.split_to(bytes.len().min(self.bucket.part_size - self.buffer.len()));
             self.buffer.extend_from_slice(&some);
             self.counted += some.len() as u64;
         }
@@ -113,7 +113,7 @@ impl S3Upload {
             }
             if let Some(multipart) = &mut self.multipart {
                 multipart.sent.sort_by_key(CompletedPart::part_number);
-                self.bucket.complete(&self.key, &multipart.id, &multipart.sent, self.counted).await?;
+                self.bucket.complete(&self.key, &multipart.id, &multipart.sent).await?;
             }
             self.multipart = None;
         }
@@ -131,7 +131,7 @@ impl S3Upload {
         let put = self.bucket.put_new(&self.key, &body).await;
         match put.result {
             Err(Error::Exists { place }) if put.unsure => {
-                let there = self.bucket.read(&self.key, None, PART_SIZE as u64).await;
+                let there = self.bucket.read(&self.key, None, body.len() as u64).await;
                 if there.is_ok_and(|there| there == body) { Ok(()) } else { Err(Error::Exists { place }) }
             }
             result => result,
@@ -229,15 +229,15 @@ impl Bucket {
             let send = send.checksum_algorithm(ChecksumAlgorithm::Crc32).body(ByteStream::from(bytes.clone()));
             send.send().await.map_err(|error| self.judge(deed, error))
         };
-        let answer = self.call(deed, attempt).await.result?;
+        let answer = self.call(deed, attempt).await.result.map_err(|error| self.ended_by_others(deed, error))?;
         let part = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag);
         // Servers that ignore the checksum don't want it back.
         Ok((part.set_checksum_crc32(answer.checksum_crc32).build(), body))
     }
 
-    /// Has S3 put the parts together. An answer that was lost may leave nothing to complete: then the key must have the
-    /// length.
-    async fn complete(&self, key: &str, id: &str, parts: &[CompletedPart], length: u64) -> Result<(), Error> {
+    /// Has S3 put the parts together. An answer that was lost may leave nothing to complete: then the key
+    /// must be there, and the caller looks at its length.
+    async fn complete(&self, key: &str, id: &str, parts: &[CompletedPart]) -> Result<(), Error> {
         let deed = Deed::new(Action::CompleteMultipartUpload, key);
         let parts = &CompletedMultipartUpload::builder().set_parts(Some(parts.to_vec())).build();
         let attempt = || async move {
@@ -247,11 +247,16 @@ impl Bucket {
         };
         let completed = self.call(deed, attempt).await;
         match completed.result {
-            Err(Error::NotFound { .. }) if completed.unsure && self.length(key).await.is_ok_and(|l| l == length) => {
-                Ok(())
-            }
-            Err(Error::NotFound { .. }) => Err(self.refused(deed, "somebody has ended the upload".to_owned())),
-            result => result,
+            Err(Error::NotFound { .. }) if completed.unsure && self.length(key).await.is_ok() => Ok(()),
+            result => result.map_err(|error| self.ended_by_others(deed, error)),
+        }
+    }
+
+    /// Says of an upload that S3 doesn't know any more what must have happened.
+    fn ended_by_others(&self, deed: Deed<'_>, error: Error) -> Error {
+        match error {
+            Error::NotFound { .. } => self.refused(deed, "somebody has ended the upload".to_owned()),
+            error => error,
         }
     }
 
