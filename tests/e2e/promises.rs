@@ -7,14 +7,6 @@ use crate::harness::{
 use serde_json::{Value, json};
 use std::process::Command;
 
-/// A backup of a namespace, made by a Job; its manifest.
-fn backed_up(namespace: &str, location: &Location) -> Value {
-    installed(A);
-    let manifest = backup(A, &["ns", namespace, "--location", &location.url, "-o", "json"]).exits(0).json();
-    assert_eq!(manifest["outcome"], "Complete", "{manifest}");
-    manifest
-}
-
 fn id(manifest: &Value) -> &str {
     manifest["id"].as_str().expect("an id")
 }
@@ -334,7 +326,8 @@ fn promise_10_memory_is_bounded() {
         apply(A, &list.to_string());
     }
     let small = ["--install-namespace", "kubectl-backup-small", "--location", &location.url, "-o", "json"];
-    let manifest = backup(A, &[&["ns", &namespace.name][..], &small].concat()).exits(0).json();
+    let told = backup(A, &[&["ns", &namespace.name][..], &small].concat()).exits(0).json();
+    let manifest = manifest(&location, id(&told));
     assert!(manifest["counts"]["bytes"].as_u64().is_some_and(|bytes| bytes > 140_000_000), "{manifest}");
     let pods = get(A, &["-n", "kubectl-backup-small", "pods", "-l", "kubectl-backup/verb=backup"]);
     assert_eq!(pods["items"].as_array().map(Vec::len), Some(1), "no pod was killed for its memory");
