@@ -87,19 +87,20 @@ fn promise_4_a_damaged_archive_is_refused_and_nothing_is_applied() {
     let target = unique("never");
     let mapping = format!("{}={target}", namespace.name);
     let refused = |what: &str| {
+        // names what is damaged, and the way out
         let args = ["restore", id(&manifest), "--location", &location.url, "--map-namespace", &mapping, "--yes"];
         backup(A, &args).exits(7).says(&[what, "damaged", "hint:"]);
         kubectl(A, &["get", "namespace", &target]).exits(1);
     };
-    for (file, what) in [("objects", "frame"), ("index", "index")] {
+    for (file, flipped_says) in [("objects", "frame"), ("index", "index")] {
         let key = format!("{}/{}", location.prefix, manifest["files"][file]["key"].as_str().expect("a key"));
         let whole = download(&key);
         let mut flipped = whole.clone();
         flipped[whole.len() / 2] ^= 1;
         overwrite(&key, &flipped);
-        refused(what);
+        refused(flipped_says);
         overwrite(&key, &whole[..whole.len() - 30]);
-        refused(what);
+        refused(file);
         overwrite(&key, &whole);
     }
     let key = format!("{}/backups/{}.json", location.prefix, id(&manifest));
@@ -150,7 +151,7 @@ fn promise_3_all_objects_of_a_backup_are_from_one_instant() {
             "{consistency}"
         );
         let shown = backup(A, &["show", id(&manifest), "--location", &location.url, "-o", "json"]).exits(0).json();
-        let entries = shown["entries"].as_array().expect("entries");
+        let entries = shown.as_array().expect("entries");
         let names = |kind: &str| -> Vec<&str> {
             let of_kind = entries.iter().filter(|entry| entry["kind"] == kind);
             of_kind.filter_map(|entry| entry["name"].as_str()).filter(|name| name.starts_with("pair-")).collect()
