@@ -33,6 +33,9 @@ fn promises_4_5_6_what_restores_is_what_was_saved_as_planned_and_again() {
     let (location, namespace) = (location("round-trip"), TempNamespace::new(A, "round-trip"));
     apply_shop(&namespace, "rt");
     let before = shop_objects(A, &namespace.name, "rt");
+    installed(A);
+    let silent = backup(A, &["ns", &namespace.name, "--location", &location.url]);
+    silent.exits(3).says(&[&format!("persistentvolumeclaims {}/data", namespace.name), "not saved", "--volumes=skip"]);
     let manifest = backed_up(&namespace.name, &location);
     accident(&namespace, "rt");
 
