@@ -5,11 +5,11 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::screen::tell;
 use crate::session::{IMAGE, Session, Target};
-use crate::text::{safe_lines, span};
+use crate::text::{safe, span};
 use jiff::SignedDuration;
 use kubectl_backup::config::JobSettings;
 use kubectl_backup::id::BackupId;
-use kubectl_backup::jobs::{self, Account, Diagnosis, How, JobSpec, Until, View, Wait};
+use kubectl_backup::jobs::{self, Account, Diagnosis, How, JobSpec, PodView, Until, View, Wait};
 use kubectl_backup::operations::Task;
 use kubectl_backup::report::{ExitCode, Outcome, Phase};
 use kubectl_backup::worker::hands_over;
@@ -218,14 +218,24 @@ fn show(view: &View, progress: &mut Progress, said: &mut Option<Diagnosis>) {
             && said.as_ref().is_none_or(|before| before.cause != diagnosis.cause)
             && diagnosis.cause != jobs::Cause::Verdict
         {
-            progress.warn(&safe_lines(diagnosis.to_string().lines().next().unwrap_or_default()));
+            progress.warn(diagnosis.to_string().lines().next().unwrap_or_default());
         }
         said.clone_from(&view.diagnosis);
     }
-    if let Some(status) = &view.status
-        && status.phase != Phase::Ended
-    {
-        progress.status(status.phase, status.counts);
+    match &view.status {
+        Some(status) if status.phase != Phase::Ended => progress.status(status.phase, status.counts),
+        Some(status) if !status.is_final() => progress.waiting("the worker was stopped; waiting for its next attempt"),
+        Some(_) => (),
+        None => progress.waiting(&starting(view.pod.as_ref())),
+    }
+}
+
+/// What is waited for before the worker says its first word.
+fn starting(pod: Option<&PodView>) -> String {
+    match pod {
+        None => "waiting for a pod".to_owned(),
+        Some(PodView { name, node: Some(node), .. }) => format!("starting pod {} on {}", safe(name), safe(node)),
+        Some(PodView { name, .. }) => format!("waiting for a node for pod {}", safe(name)),
     }
 }
 
@@ -243,6 +253,19 @@ mod tests {
         assert_eq!((ttl(None, work), ttl(Some(5), work)), (None, Some(5)));
         let answer = Manner::answer(None);
         assert_eq!((ttl(None, answer), ttl(Some(5), answer), ttl(Some(9999), answer)), (Some(600), Some(5), Some(600)));
+    }
+
+    #[test]
+    fn before_the_first_word_the_pod_is_told() {
+        let pod = |node: Option<&str>| PodView {
+            name: "p".into(),
+            uid: "u".into(),
+            phase: "Pending".into(),
+            node: node.map(str::to_owned),
+        };
+        assert_eq!(starting(None), "waiting for a pod");
+        assert_eq!(starting(Some(&pod(None))), "waiting for a node for pod p");
+        assert_eq!(starting(Some(&pod(Some("n")))), "starting pod p on n");
     }
 
     #[test]
