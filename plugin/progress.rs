@@ -1,9 +1,8 @@
 //! What a waiting person sees on stderr: on a terminal one line that moves, elsewhere a line for each new phase.
 
 use crate::screen::{Color, Screen, tell};
-use crate::text::{count, number, safe, size, span};
+use crate::text::{count, number, safe, size};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::SignedDuration;
 use kubectl_backup::report::{Counts, Phase};
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Progress {
     line: Option<ProgressBar>,
     screen: Screen,
-    began: Instant,
     phase: Option<Phase>,
     phase_began: Instant,
-    counts: Counts,
 }
 
 impl Progress {
@@ -26,15 +23,14 @@ impl Progress {
         let line = screen.moves.then(|| {
             let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // not indicatif's braille spinner: not every font has it
-            let style =
-                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner} {msg}   {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             line.set_style(style.tick_chars("-\\|/ "));
             line.set_message(first.to_owned());
             line.enable_steady_tick(TICK);
             line
         });
-        let now = Instant::now();
-        Self { line, screen, began: now, phase: None, phase_began: now, counts: Counts::default() }
+        Self { line, screen, phase: None, phase_began: Instant::now() }
     }
 
     /// Tells where the run is.
@@ -44,11 +40,18 @@ impl Progress {
             self.phase = Some(phase);
             self.phase_began = Instant::now();
         }
-        self.counts = counts;
         match &self.line {
-            Some(line) => line.set_message(moving(phase, &counts, self.phase_began.elapsed(), self.began.elapsed())),
+            Some(line) => line.set_message(moving(phase, &counts, self.phase_began.elapsed())),
             None if new && phase < Phase::ResultReady => tell(&plain(phase, &counts)),
             None => (),
+        }
+    }
+
+    /// Tells what is waited for while there is no phase to tell.
+    pub(crate) fn waiting(&mut self, what: &str) {
+        self.phase = None;
+        if let Some(line) = &self.line {
+            line.set_message(what.to_owned());
         }
     }
 
@@ -95,15 +98,14 @@ fn deed(phase: Phase) -> &'static str {
     }
 }
 
-/// The moving line: `saving   31/64 kinds   12,345 objects   4.1 MiB (2.0 MiB/s)   3s`.
-fn moving(phase: Phase, counts: &Counts, in_phase: Duration, in_all: Duration) -> String {
+/// The moving line: `saving   31/64 kinds   12,345 objects   4.1 MiB (2.0 MiB/s)`. The time since the start is put behind.
+fn moving(phase: Phase, counts: &Counts, in_phase: Duration) -> String {
     let mut parts = vec![deed(phase).to_owned()];
     parts.extend(counted(phase, counts));
     if counts.bytes > 0 && works(phase) {
         let rate = rate(counts.bytes, in_phase).map(|rate| format!(" ({}/s)", size(rate))).unwrap_or_default();
         parts.push(format!("{}{rate}", size(counts.bytes)));
     }
-    parts.push(span(SignedDuration::try_from(in_all).unwrap_or(SignedDuration::MAX)));
     parts.join("   ")
 }
 
@@ -148,16 +150,13 @@ mod tests {
         Counts { kinds: 64, kinds_done: 31, objects: 12_345, objects_total: 0, bytes: 4 << 20, bytes_stored: 1 << 20 };
 
     #[test]
-    fn the_moving_line_says_phase_counts_bytes_rate_and_time() {
+    fn the_moving_line_says_phase_counts_bytes_and_rate() {
         let two = Duration::from_secs(2);
-        assert_eq!(
-            moving(Phase::Saving, &COUNTS, two, Duration::from_secs(3)),
-            "saving   31/64 kinds   12,345 objects   4.0 MiB (2.0 MiB/s)   3s"
-        );
-        assert_eq!(moving(Phase::Discovering, &Counts::default(), two, two), "discovering   2s");
+        assert_eq!(moving(Phase::Saving, &COUNTS, two), "saving   31/64 kinds   12,345 objects   4.0 MiB (2.0 MiB/s)");
+        assert_eq!(moving(Phase::Discovering, &Counts::default(), two), "discovering");
         let restoring = Counts { objects: 1, objects_total: 20, ..Counts::default() };
-        assert_eq!(moving(Phase::Restoring, &restoring, two, two), "restoring   1/20 objects   2s");
-        assert!(!moving(Phase::Saving, &COUNTS, Duration::from_millis(10), two).contains("/s)"));
+        assert_eq!(moving(Phase::Restoring, &restoring, two), "restoring   1/20 objects");
+        assert!(!moving(Phase::Saving, &COUNTS, Duration::from_millis(10)).contains("/s)"));
     }
 
     #[test]

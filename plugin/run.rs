@@ -135,20 +135,20 @@ pub(crate) async fn run(
     }
 }
 
-/// Carries a verb out that gives an answer, and waits for it.
+/// Carries a verb out that gives an answer, and waits for it. `name` begins the run's id.
 ///
 /// # Errors
 /// As [`run`], and when the wait ended before there was an answer.
 pub(crate) async fn answer(
     session: &Session,
     target: &Target,
+    name: &str,
     verb: Verb,
     timeout: Option<Duration>,
 ) -> anyhow::Result<Ended> {
-    let id = new_id(verb.name());
-    match run(session, target, id, verb, Manner::answer(timeout)).await? {
+    match run(session, target, new_id(name), verb, Manner::answer(timeout)).await? {
         Run::Ended(ended) => Ok(ended),
-        Run::Left { code, .. } => Err(Failure::new(code, "no answer came within the time given").into()),
+        Run::Left { code, .. } => Err(Failure::new(code, "interrupted; nothing was changed").into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The two streams of a command and what may be done to them: data goes to stdout, everything else to stderr; colour and
 //! movement only where a terminal is at the other end.
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
@@ -119,9 +120,9 @@ pub(crate) enum Reader {
 ///
 /// # Errors
 /// What keeps it from being written, such as a full disk.
-pub(crate) fn print(text: &str) -> io::Result<Reader> {
+pub(crate) fn print(text: &str) -> anyhow::Result<Reader> {
     let mut stdout = io::stdout().lock();
-    forgiving(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    forgiving(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())).context("writing to stdout")
 }
 
 fn forgiving(result: io::Result<()>) -> io::Result<Reader> {

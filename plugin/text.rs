@@ -112,11 +112,6 @@ pub(crate) fn safe(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Other people's text that may have lines: the line breaks stay, the rest is as [`safe`].
-pub(crate) fn safe_lines(text: &str) -> String {
-    text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
-}
-
 /// JSON that can be shown on a terminal: what JSON needn't escape but steers a terminal is escaped, which changes
 /// nothing of what it means, since such characters stand in strings only.
 pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
@@ -225,7 +220,6 @@ mod tests {
     fn nothing_steers_the_terminal() {
         assert_eq!(safe("plain, ümläut, 漢字"), "plain, ümläut, 漢字");
         assert_eq!(safe("a\u{1b}[31m\u{9b}2J\u{202e}x\n"), "a\\u{1b}[31m\\u{9b}2J\\u{202e}x\\n");
-        assert_eq!(safe_lines("a\u{7}\nb"), "a\\u{7}\nb");
     }
 
     #[test]

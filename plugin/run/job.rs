@@ -5,10 +5,11 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::screen::tell;
 use crate::session::{IMAGE, Session, Target};
-use crate::text::{safe_lines, span};
+use crate::text::{safe, span};
 use jiff::SignedDuration;
+use kubectl_backup::config::JobSettings;
 use kubectl_backup::id::BackupId;
-use kubectl_backup::jobs::{self, Account, Diagnosis, How, JobSpec, Until, View, Wait};
+use kubectl_backup::jobs::{self, Account, Diagnosis, How, JobSpec, PodView, Until, View, Wait};
 use kubectl_backup::operations::Task;
 use kubectl_backup::report::{ExitCode, Outcome, Phase};
 use kubectl_backup::worker::hands_over;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long fetching a result may take.
 const FETCH: Duration = Duration::from_secs(300);
+/// Seconds for which a Job stays that has given its answer.
+const ANSWERED: i32 = 600;
 /// How often fetching is tried.
 const FETCHES: u32 = 3;
 
@@ -24,13 +27,14 @@ const FETCHES: u32 = 3;
 /// # Errors
 /// What kept it from being done, with the exit code that it means.
 pub(super) async fn run(session: &Session, target: &Target, task: &Task, manner: Manner) -> anyhow::Result<Run> {
+    let settings = settings(&target.settings, manner);
     let spec = JobSpec {
         verb: task.verb.name(),
         id: &task.id,
         install_namespace: &session.install_namespace,
         account: if task.verb.writes_cluster() { Account::Writer } else { Account::Reader },
         task,
-        settings: &target.settings,
+        settings: &settings,
         location: &target.location,
         image: IMAGE,
     };
@@ -39,6 +43,16 @@ pub(super) async fn run(session: &Session, target: &Target, task: &Task, manner:
         result = following.submit_and_follow(&spec, manner) => result,
         _ = tokio::signal::ctrl_c() => following.interrupted(manner).await,
     }
+}
+
+/// How this Job is made: one that gave its answer to who waited for it needn't stay for long.
+fn settings(configured: &JobSettings, manner: Manner) -> JobSettings {
+    let mut settings = configured.clone();
+    if !manner.lasting {
+        let ttl = settings.ttl_seconds_after_finished.unwrap_or(ANSWERED);
+        settings.ttl_seconds_after_finished = Some(ttl.min(ANSWERED));
+    }
+    settings
 }
 
 struct Following<'a> {
@@ -80,7 +94,7 @@ impl Following<'_> {
             match ended.how {
                 How::StillRunning => {
                     progress.end();
-                    return self.still_running(manner).await;
+                    return self.still_running(manner, &ended.view).await;
                 }
                 How::CannotStart => {
                     progress.end();
@@ -137,17 +151,18 @@ impl Following<'_> {
     }
 
     /// The wait is over before the run is.
-    async fn still_running(&self, manner: Manner) -> anyhow::Result<Run> {
+    async fn still_running(&self, manner: Manner, view: &View) -> anyhow::Result<Run> {
         let (id, waited) = (&self.task.id, SignedDuration::try_from(self.began.elapsed()).unwrap_or_default());
         if manner.lasting {
             self.tell_ways(&format!("job `{id}` still runs after {}", span(waited)));
             return Ok(Run::Left { id: id.clone(), code: ExitCode::StillRunning });
         }
         self.remove().await;
-        let text = format!(
-            "job `{id}` gave no answer within {}, and is removed\nhint: give it more time with `--timeout`",
-            span(waited)
-        );
+        let why = match &view.diagnosis {
+            Some(diagnosis) => diagnosis.to_string(),
+            None => "hint: give it more time with `--timeout`".to_owned(),
+        };
+        let text = format!("job `{id}` gave no answer within {}, and is removed\n{why}", span(waited));
         Err(Failure::new(ExitCode::StillRunning, text).into())
     }
 
@@ -203,20 +218,55 @@ fn show(view: &View, progress: &mut Progress, said: &mut Option<Diagnosis>) {
             && said.as_ref().is_none_or(|before| before.cause != diagnosis.cause)
             && diagnosis.cause != jobs::Cause::Verdict
         {
-            progress.warn(&safe_lines(diagnosis.to_string().lines().next().unwrap_or_default()));
+            progress.warn(diagnosis.to_string().lines().next().unwrap_or_default());
         }
         said.clone_from(&view.diagnosis);
     }
-    if let Some(status) = &view.status
-        && status.phase != Phase::Ended
-    {
-        progress.status(status.phase, status.counts);
+    match &view.status {
+        Some(status) if status.phase != Phase::Ended => progress.status(status.phase, status.counts),
+        Some(status) if !status.is_final() => progress.waiting("the worker was stopped; waiting for its next attempt"),
+        Some(_) => (),
+        None => progress.waiting(&starting(view.pod.as_ref())),
+    }
+}
+
+/// What is waited for before the worker says its first word.
+fn starting(pod: Option<&PodView>) -> String {
+    match pod {
+        None => "waiting for a pod".to_owned(),
+        Some(PodView { name, node: Some(node), .. }) => format!("starting pod {} on {}", safe(name), safe(node)),
+        Some(PodView { name, .. }) => format!("waiting for a node for pod {}", safe(name)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_that_gave_an_answer_go_soon() {
+        let ttl = |configured, manner| {
+            let configured = JobSettings { ttl_seconds_after_finished: configured, ..JobSettings::default() };
+            settings(&configured, manner).ttl_seconds_after_finished
+        };
+        let work = Manner { wait: true, timeout: None, lasting: true };
+        assert_eq!((ttl(None, work), ttl(Some(5), work)), (None, Some(5)));
+        let answer = Manner::answer(None);
+        assert_eq!((ttl(None, answer), ttl(Some(5), answer), ttl(Some(9999), answer)), (Some(600), Some(5), Some(600)));
+    }
+
+    #[test]
+    fn before_the_first_word_the_pod_is_told() {
+        let pod = |node: Option<&str>| PodView {
+            name: "p".into(),
+            uid: "u".into(),
+            phase: "Pending".into(),
+            node: node.map(str::to_owned),
+        };
+        assert_eq!(starting(None), "waiting for a pod");
+        assert_eq!(starting(Some(&pod(None))), "waiting for a node for pod p");
+        assert_eq!(starting(Some(&pod(Some("n")))), "starting pod p on n");
+    }
 
     #[test]
     fn a_run_that_goes_on_can_be_followed_and_cancelled() {

@@ -10,7 +10,7 @@ use crate::verbs::list::outcome_color;
 use clap::ValueEnum;
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
-use kubectl_backup::report::{Counts, ExitCode, Outcome, Problem};
+use kubectl_backup::report::{ExitCode, Outcome, Problem};
 use kubectl_backup::rules::claims::VolumeData;
 use serde::Serialize;
 
@@ -88,7 +88,8 @@ struct Summary<'a> {
     id: &'a str,
     outcome: Outcome,
     location: String,
-    counts: Counts,
+    objects: u64,
+    bytes: u64,
     seconds: f64,
     problems_total: u64,
     /// The first of them; `describe` gives them all.
@@ -126,7 +127,8 @@ fn rendered(ended: &Ended, format: Option<Format>, url: &str, screen: &Screen) -
         id: ended.id.as_str(),
         outcome: ended.outcome,
         location: url.to_owned(),
-        counts: ended.counts,
+        objects: ended.counts.objects,
+        bytes: ended.counts.bytes,
         seconds: ended.took.as_secs_f64(),
         problems_total: ended.problems_total,
         problems: &ended.problems,
@@ -163,6 +165,7 @@ mod tests {
     use super::*;
     use crate::screen::ColorChoice;
     use kubectl_backup::id::BackupId;
+    use kubectl_backup::report::Counts;
     use std::time::Duration;
 
     fn ended() -> Ended {
@@ -187,7 +190,7 @@ mod tests {
         );
         assert_eq!(shown(Some(Format::Name)), "shop-20261120-100000-ab12\n");
         let json: serde_json::Value = serde_json::from_str(&shown(Some(Format::Json))).unwrap();
-        assert_eq!((&json["outcome"], &json["counts"]["objects"]), (&"Partial".into(), &1234.into()));
+        assert_eq!((&json["outcome"], &json["objects"]), (&"Partial".into(), &1234.into()));
         assert_eq!((&json["problemsTotal"], &json["problems"][0]["subject"]), (&1.into(), &"secrets".into()));
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
     let query = Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() };
-    let answer = run::answer(session, &target, Verb::Describe(query), args.timeout.timeout).await?;
+    let answer = run::answer(session, &target, "describe", Verb::Describe(query), args.timeout.timeout).await?;
     let described: DescribeResult = answer.result()?;
     print(&rendered(&described, args, &target.location.url(), &session.screen, Timestamp::now())?)?;
     Ok(answer.code)

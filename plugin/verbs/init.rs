@@ -120,7 +120,8 @@ pub(crate) async fn run(common: &Common, args: &Args, screen: Screen) -> anyhow:
     let dry_run = args.dry_run == DryRun::Server;
     let applied = install::apply(client, &args.options(common, config.clone()), dry_run).await?;
     print(&applied.iter().map(|one| line(one, dry_run)).collect::<String>())?;
-    if !dry_run {
+    let all_there = applied.iter().all(|one| matches!(one.change, Change::Unchanged | Change::Left));
+    if !dry_run && !all_there {
         let usable = config.or(existing).and_then(|text| Config::parse(&text).ok());
         tell(&screen.err(Color::Dim, &next(usable.as_ref(), namespace)));
     }

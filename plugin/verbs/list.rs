@@ -54,7 +54,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     let is_cached = cached.is_some();
     let list = match cached {
         Some(list) => list,
-        None => run::answer(session, &target, Verb::List, args.timeout.timeout).await?.result()?,
+        None => run::answer(session, &target, "list", Verb::List, args.timeout.timeout).await?.result()?,
     };
     let now = Timestamp::now();
     print(&rendered(&list, args, &session.screen, now)?)?;

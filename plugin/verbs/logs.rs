@@ -50,7 +50,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     }
     let target = session.target(&args.place).await?;
     let query = Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() };
-    let answer = run::answer(session, &target, Verb::Logs(query), args.timeout.timeout).await?;
+    let answer = run::answer(session, &target, "logs", Verb::Logs(query), args.timeout.timeout).await?;
     print(&rendered(&String::from_utf8_lossy(answer.result.as_deref().unwrap_or_default())))?;
     Ok(answer.code)
 }

@@ -132,7 +132,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
 /// Plans, with the reader's rights.
 async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Result<(Ended, RestoreResult)> {
     let verb = Verb::Restore(args.task(true, None));
-    let ended = run::answer(session, target, verb, args.wait.timeout.timeout).await?;
+    let ended = run::answer(session, target, "plan", verb, args.wait.timeout.timeout).await?;
     let plan = ended.result()?;
     Ok((ended, plan))
 }

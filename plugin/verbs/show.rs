@@ -77,7 +77,7 @@ impl Args {
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let task = args.task()?;
     let target = session.target(&args.place).await?;
-    let answer = run::answer(session, &target, Verb::Show(task), args.timeout.timeout).await?;
+    let answer = run::answer(session, &target, "show", Verb::Show(task), args.timeout.timeout).await?;
     let result: ShowResult = answer.result()?;
     print(&rendered(&result, args, &session.screen)?)?;
     if let Some(remark) = remark(&result, args.reveal) {
