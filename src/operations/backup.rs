@@ -139,7 +139,10 @@ impl Target {
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
         let mut target = Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new() };
-        discovery.kinds.into_iter().for_each(|served| target.choose(served));
+        let stale = discovery.stale;
+        // the problem of its group says it; asking for each kind would take minutes to fail
+        let answers = |served: &Served| !stale.contains(&served.kind.api_version());
+        discovery.kinds.into_iter().filter(answers).for_each(|served| target.choose(served));
         Ok(target)
     }
 
