@@ -7,9 +7,11 @@ use crate::screen::{Screen, print};
 use crate::session::Session;
 use crate::text::{count, safe, size, took};
 use crate::verbs::list::outcome_color;
+use clap::ValueEnum;
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::report::{ExitCode, Outcome, Problem};
+use kubectl_backup::rules::claims::VolumeData;
 use serde::Serialize;
 
 /// Back up namespaces, and the cluster-scoped objects they need
@@ -37,9 +39,19 @@ pub(crate) struct ClusterArgs {
     pub(crate) shared: SharedArgs,
 }
 
+/// `--volumes`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Volumes {
+    /// Left out, as it is meant.
+    Skip,
+}
+
 /// What both verbs take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SharedArgs {
+    /// What becomes of the data on volumes: `skip` says that it is meant not to be saved; else that is a problem
+    #[arg(long, value_name = "skip", value_enum, hide_possible_values = true)]
+    volumes: Option<Volumes>,
     /// Output format; a line for people where none is given
     #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["json", "yaml", "name"]))]
     pub(crate) output: Option<Format>,
@@ -49,10 +61,23 @@ pub(crate) struct SharedArgs {
     pub(crate) wait: WaitArgs,
 }
 
+impl SharedArgs {
+    fn volumes(&self) -> VolumeData {
+        self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip)
+    }
+}
+
+impl ClusterArgs {
+    /// The task that these arguments mean.
+    pub(crate) fn task(&self) -> BackupTask {
+        BackupTask { namespaces: None, volumes: self.shared.volumes() }
+    }
+}
+
 impl NamespacesArgs {
     /// The task that these arguments mean.
     pub(crate) fn task(&self) -> BackupTask {
-        BackupTask { namespaces: Some(self.names.clone()) }
+        BackupTask { namespaces: Some(self.names.clone()), volumes: self.shared.volumes() }
     }
 }
 
@@ -171,9 +196,13 @@ mod tests {
 
     #[test]
     fn a_backup_is_called_after_what_it_holds() {
-        let of =
-            |names: &[&str]| name(&BackupTask { namespaces: Some(names.iter().map(ToString::to_string).collect()) });
+        let of = |names: &[&str]| {
+            name(&BackupTask {
+                namespaces: Some(names.iter().map(ToString::to_string).collect()),
+                ..BackupTask::default()
+            })
+        };
         assert_eq!((of(&["shop"]), of(&["shop", "blog", "wiki"])), ("shop".into(), "shop-and-2-more".into()));
-        assert_eq!(name(&BackupTask { namespaces: None }), "cluster");
+        assert_eq!(name(&BackupTask::default()), "cluster");
     }
 }
