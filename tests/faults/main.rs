@@ -12,6 +12,7 @@ mod bucket;
 mod cancel;
 mod consistency;
 mod kill;
+mod restore;
 mod run;
 mod storing;
 mod world;
