@@ -8,7 +8,7 @@ use crate::cluster::discover::Discovery;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
 use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, Wanted, pin};
-use crate::pipeline::{Error, sweep};
+use crate::pipeline::{Error, sweep, until_cancelled, until_settled};
 use crate::report::{Event, Events, ExitCode, Omission, Outcome, Phase, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::claims::VolumeData;
@@ -68,9 +68,9 @@ pub async fn run(
         Ok(done) => Ok(done),
         Err(error) => {
             events.note(format!("failed: {error:#}"));
-            // best effort: the error that is returned matters more than one of cleaning up
-            if let Err(left) = give_up(id, store, context, &log).await {
-                tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
+            let unsure = matches!(error.downcast_ref::<Error>(), Some(Error::Unsure { .. }));
+            if !unsure {
+                give_up(id, store, context, &log).await;
             }
             Err(error)
         }
@@ -88,8 +88,9 @@ async fn attempt(
     log: &RunLog,
     started: Timestamp,
 ) -> anyhow::Result<Done> {
+    let cancel = &context.cancel;
     events.phase(Phase::Discovering);
-    let target = Target::discover(task, cluster, events).await?;
+    let target = until_cancelled(cancel, Target::discover(task, cluster, events)).await?;
     events.phase(Phase::Saving);
     let mut saved = saved(id, task, &target, cluster, store, context, events).await?;
     saved.problems.extend(target.problems.clone());
@@ -97,9 +98,14 @@ async fn attempt(
 
     events.phase(Phase::Committing);
     events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
-    let manifest = manifest(id, task, &target, saved, store, context, log, started).await?;
+    let manifest = manifest(id, task, &target, saved, store, context, log, started);
+    let manifest = until_settled(cancel, manifest).await?;
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled.into());
+    }
+    // from here on the backup may exist, whatever the signal
     let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
-    if let Err(error) = sweep::garbage(store, (context.now)()).await {
+    if let Err(error) = until_cancelled(cancel, sweep::garbage(store, (context.now)())).await {
         tracing::warn!(%error, "garbage of earlier runs could not be swept");
     }
     let (standing, whose) = match committed {
@@ -232,7 +238,8 @@ async fn saved(
         restart_when_compacted: true,
     };
     loop {
-        let pin = pin::choose(cluster, reference, &target.kinds).await.context("choosing the revision")?;
+        let pin = async { pin::choose(cluster, reference, &target.kinds).await.context("choosing the revision") };
+        let pin = until_cancelled(&context.cancel, pin).await?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
         match save::objects(cluster, store, &request, pin, events, &context.cancel).await {
             Err(error) if request.restart_when_compacted && error.is_expired() => {
@@ -303,12 +310,20 @@ async fn manifest(
     })
 }
 
-/// After a failure: nothing of the data stays, the log does.
-async fn give_up(id: &BackupId, store: &dyn Store, context: &Context, log: &RunLog) -> anyhow::Result<()> {
-    commit::discard(store, id, &context.attempt).await?;
-    let lines = log.take()?;
-    if !lines.is_empty() {
-        commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+/// After a failure: nothing of the data stays, the log does. Best effort: the error that ended the run matters more than
+/// one of cleaning up.
+async fn give_up(id: &BackupId, store: &dyn Store, context: &Context, log: &RunLog) {
+    if let Err(left) = commit::discard(store, id, &context.attempt).await {
+        tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
     }
-    Ok(())
+    let stored = async {
+        let lines = log.take()?;
+        if !lines.is_empty() {
+            commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = stored.await {
+        tracing::warn!(%error, "the log of this attempt could not be stored");
+    }
 }
