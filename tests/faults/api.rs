@@ -74,6 +74,8 @@ pub(crate) struct State {
     compacted: u64,
     /// Objects that can't be read: `(kind, place)`, with an empty place for all of a kind.
     pub(crate) broken: Vec<(usize, String)>,
+    /// Whether kinds that count for themselves are listed in an order of their own, too.
+    pub(crate) unordered: bool,
     /// Whether a group's server is down.
     pub(crate) stale: bool,
     seen: Vec<(String, usize)>,
@@ -97,6 +99,7 @@ impl Api {
             churn: false,
             compacted: 0,
             broken: Vec::new(),
+            unordered: false,
             stale: false,
             seen: Vec::new(),
             counts: BTreeMap::new(),
@@ -340,19 +343,23 @@ impl State {
         let limit = asked.query.get("limit").map_or(PAGE, |limit| limit.parse::<usize>().unwrap().min(PAGE));
         let name = asked.query.get("fieldSelector").map(|selector| selector.strip_prefix("metadata.name=").unwrap());
         let within = |place: &str| namespace.is_none_or(|n| place.strip_prefix(n).is_some_and(|r| r.starts_with('/')));
-        let mut left = self
-            .world
-            .at(kind, revision)
-            .filter(|(place, ..)| within(place) && name.is_none_or(|name| name == *place))
-            .filter(|(place, ..)| after.is_empty() || *place > after.as_str())
-            .peekable();
-        let taken: Vec<(&str, &str, &str)> = left.by_ref().take(limit).collect();
+        let matching =
+            self.world.at(kind, revision).filter(|(place, ..)| within(place) && name.is_none_or(|name| name == *place));
+        let mut left: Vec<(&str, &str, &str)> = if self.unordered && def.own_counter {
+            let all: Vec<_> = matching.collect();
+            all.into_iter().rev().skip(limit * usize::try_from(page).unwrap()).collect()
+        } else {
+            matching.filter(|(place, ..)| after.is_empty() || *place > after.as_str()).collect()
+        };
+        let is_last = left.len() <= limit;
+        left.truncate(limit);
+        let taken = left;
         let unreadable = |place: &str| self.broken.iter().any(|(of, at)| *of == kind && (at.is_empty() || at == place));
         if taken.iter().any(|(place, ..)| unreadable(place)) {
             return refusal(500, "InternalError");
         }
-        let token = match (left.peek(), taken.last()) {
-            (Some(_), Some((last, ..))) => format!("{revision}:{}:{last}", page + 1),
+        let token = match taken.last() {
+            Some((last, ..)) if !is_last => format!("{revision}:{}:{last}", page + 1),
             _ => String::new(),
         };
         let meta = json!({"resourceVersion": revision.to_string(), "continue": token});

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What goes wrong with a call.
@@ -23,6 +24,8 @@ pub(crate) enum Fault {
     LostExists,
     /// Another worker was faster with its own manifest.
     Theirs,
+    /// It takes ten minutes.
+    Slow,
     /// The process is killed before it happens.
     Kill,
     /// The process is killed after it happened.
@@ -96,6 +99,10 @@ impl Bucket {
             Some(Fault::LostExists) => work.await.and_then(|_| Err(Error::Exists { place: place.clone() })),
             Some(Fault::Theirs) => {
                 self.write_theirs(key).await;
+                work.await
+            }
+            Some(Fault::Slow) => {
+                tokio::time::sleep(Duration::from_secs(600)).await;
                 work.await
             }
             Some(Fault::Kill) => self.die().await,

@@ -4,6 +4,7 @@ use crate::api::{Api, Fault};
 use crate::backup::requests;
 use crate::bucket::Bucket;
 use crate::run::{Scope, Worker, ending, folder, read_archive, read_back};
+use crate::world::kind;
 use kubectl_backup::report::Outcome;
 
 const GAUGES: &str = "gauges.own.example";
@@ -107,5 +108,81 @@ async fn a_second_compaction_at_any_list_loses_nothing_that_stayed() {
             let unpinned = backup.manifest.consistency.unpinned;
             assert!(unpinned.iter().any(|unpinned| unpinned.reason.contains("compacted")), "{name}: {unpinned:?}");
         }
+    }
+}
+
+/// A cluster whose kind of its own counter has two pages.
+fn with_many_gauges() -> Api {
+    let api = Api::busy();
+    for name in ["a", "b", "c"] {
+        api.state().world.put("gauges", Some("blog"), name, "", r#""value":1"#);
+    }
+    api
+}
+
+const SECOND_PAGE: &str = "GET /apis/own.example/v1/gauges page 1";
+
+fn choices(api: &Api) -> usize {
+    api.seen().iter().filter(|(name, _)| name == "GET /api/v1/namespaces revision").count() / 3
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_in_a_counter_of_its_own_begins_that_list_again_and_no_other() {
+    let (api, folder) = (with_many_gauges(), folder());
+    api.fault(SECOND_PAGE, Some(0), Fault::Status(410));
+    let bucket = Bucket::new(folder.path()).await;
+    let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+    assert_eq!(ending(&result), "Complete");
+    let backup = read_back(&api, &bucket, Scope::Cluster, "410").await;
+    assert_eq!(backup.objects.keys().filter(|path| path.contains(GAUGES)).count(), 5);
+    assert_eq!(choices(&api), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_in_an_order_of_its_own_that_breaks_off_is_never_complete() {
+    for (fault, unordered) in [(500, true), (410, true), (410, false)] {
+        let (api, folder) = (with_many_gauges(), folder());
+        api.state().unordered = unordered;
+        api.fault(SECOND_PAGE, None, Fault::Status(fault));
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), "Partial", "{fault} {unordered}");
+        let backup = read_back(&api, &bucket, Scope::Cluster, "unordered").await;
+        let subjects: Vec<&str> = backup.report.problems.iter().map(|problem| problem.subject.as_str()).collect();
+        assert_eq!(subjects, [GAUGES], "{fault} {unordered}");
+        assert!(choices(&api) <= 2, "{fault} {unordered}");
+    }
+    // and it is complete where nothing breaks
+    let (api, folder) = (with_many_gauges(), folder());
+    api.state().unordered = true;
+    let bucket = Bucket::new(folder.path()).await;
+    assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+    read_back(&api, &bucket, Scope::Cluster, "unordered and whole").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_in_a_list_of_names_begins_it_again() {
+    let (api, folder) = (Api::busy(), folder());
+    api.fault("GET /api/v1/namespaces names page 1", Some(0), Fault::Compact);
+    let bucket = Bucket::new(folder.path()).await;
+    assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Shop).await), "Complete");
+    read_back(&api, &bucket, Scope::Shop, "names").await;
+    assert_eq!(choices(&api), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_while_a_kind_is_listed_namespace_by_namespace_begins_all_again() {
+    for name in ["GET /api/v1/namespaces names", "GET /api/v1/namespaces/shop/secrets"] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().broken.push((kind("secrets"), "blog/db".to_owned()));
+        api.fault(name, Some(0), Fault::Compact);
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), "Partial", "{name}");
+        let backup = read_back(&api, &bucket, Scope::Cluster, name).await;
+        let subjects: Vec<&str> = backup.report.problems.iter().map(|problem| problem.subject.as_str()).collect();
+        assert_eq!(subjects, ["secrets in namespace blog"], "{name}");
+        assert_eq!(choices(&api), 2, "{name}");
+        assert!(backup.manifest.consistency.unpinned.iter().all(|unpinned| unpinned.kind == GAUGES), "{name}");
     }
 }

@@ -109,3 +109,16 @@ async fn two_attempts_make_one_backup() {
     let data = files(bucket.root()).into_iter().filter(|file| file.ends_with("objects.tar.zst"));
     assert_eq!(data.collect::<Vec<_>>(), [format!("data/{ID}/{stands}/objects.tar.zst")]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_bucket_slows_the_lists_down_and_fails_nothing() {
+    let (calls, _) = calls(Scope::Cluster).await;
+    let (api, folder) = (Api::busy(), folder());
+    let bucket = Bucket::new(folder.path()).await;
+    for (name, number) in calls {
+        bucket.fault(&name, number, Fault::Slow);
+    }
+    let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+    assert_eq!(ending(&result), "Complete");
+    read_back(&api, &bucket, Scope::Cluster, "slow").await;
+}
