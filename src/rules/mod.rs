@@ -8,6 +8,7 @@
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
+//! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
 //! - `needs`: the cluster-scoped objects that namespaced ones need
 //! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
 //! - `waves`: the order of a restore
@@ -17,6 +18,7 @@
 //! - `verdict`: what happens to each object, and the digest of a plan
 
 pub mod builtin;
+pub mod hooks;
 mod json;
 pub mod kinds;
 pub mod mapping;
