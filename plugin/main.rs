@@ -21,7 +21,6 @@ use crate::screen::Screen;
 use crate::session::Session;
 use crate::verbs::{backup, describe, init, list, logs, restore, show, version, worker};
 use anyhow::Context as _;
-use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::report::ExitCode;
 
 fn main() -> std::process::ExitCode {
@@ -63,7 +62,7 @@ async fn carry_out(cli: &Cli, screen: Screen) -> anyhow::Result<ExitCode> {
         Verb::Version(args) => version::run(common, args, screen).await,
         Verb::Init(args) => init::run(common, args, screen).await,
         Verb::Ns(args) => backup::run(&connect().await?, args.task(), &args.shared).await,
-        Verb::Cluster(args) => backup::run(&connect().await?, BackupTask { namespaces: None }, &args.shared).await,
+        Verb::Cluster(args) => backup::run(&connect().await?, args.task(), &args.shared).await,
         Verb::List(args) => list::run(&connect().await?, args).await,
         Verb::Describe(args) => describe::run(&connect().await?, args).await,
         Verb::Show(args) => show::run(&connect().await?, args).await,

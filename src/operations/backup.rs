@@ -1,5 +1,6 @@
-//! `ns` and `cluster`: discover, choose the revision, save, commit.
+//! `ns` and `cluster`: discover, run pre hooks, choose the revision, save, run post hooks, commit.
 
+use super::hooks::{Around, HookReport};
 use super::log::RunLog;
 use super::{Context, Done, Usage};
 use crate::archive::manifest::{ClusterIdentity, Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
@@ -27,6 +28,20 @@ use std::collections::BTreeSet;
 pub struct BackupTask {
     /// Namespaces or globs of them; `None` for everything.
     pub namespaces: Option<Vec<String>>,
+    /// Whether the commands run that pods' annotations ask for.
+    #[serde(default = "yes")]
+    pub hooks: bool,
+}
+
+impl Default for BackupTask {
+    /// Everything, with hooks.
+    fn default() -> Self {
+        Self { namespaces: None, hooks: yes() }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `report.json`.
@@ -43,6 +58,9 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// What rules left out.
     pub omissions: Vec<Omission>,
+    /// The commands that pods' annotations asked for.
+    #[serde(default)]
+    pub hooks: Vec<HookReport>,
     /// Seconds that the run took until here.
     pub seconds: f64,
 }
@@ -85,9 +103,17 @@ async fn attempt(
     started: Timestamp,
 ) -> anyhow::Result<Done> {
     events.phase(Phase::Discovering);
-    let target = Target::discover(task, cluster, events).await?;
-    events.phase(Phase::Saving);
-    let mut saved = saved(id, &target, cluster, store, context, events).await?;
+    let mut target = Target::discover(task, cluster, events).await?;
+    let saving = async {
+        events.phase(Phase::Saving);
+        saved(id, &target, cluster, store, context, events).await
+    };
+    let around = Around::new(task.hooks, &target.wanted, &target.kinds, cluster, context, events);
+    let (saved, hooks) = around.run(saving).await;
+    let mut saved = saved?;
+    target.hooks = hooks.reports;
+    target.problems.extend(hooks.problems);
+    target.omissions.extend(hooks.omissions);
     saved.problems.extend(target.problems.clone());
     saved.omissions.extend(target.omissions.clone());
 
@@ -121,6 +147,7 @@ struct Target {
     kinds: Vec<Kind>,
     problems: Vec<Problem>,
     omissions: Vec<Omission>,
+    hooks: Vec<HookReport>,
 }
 
 impl Target {
@@ -134,7 +161,8 @@ impl Target {
         });
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
-        let mut target = Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new() };
+        let mut target =
+            Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new(), hooks: Vec::new() };
         discovery.kinds.into_iter().for_each(|served| target.choose(served));
         Ok(target)
     }
@@ -262,6 +290,7 @@ async fn manifest(
         kinds: saved.kinds,
         problems: saved.problems,
         omissions: saved.omissions,
+        hooks: target.hooks.clone(),
         seconds,
     };
     let report = Bytes::from(serde_json::to_vec_pretty(&report)?);

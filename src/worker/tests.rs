@@ -16,7 +16,7 @@ fn task(verb: Verb) -> Task {
 }
 
 fn backup() -> Verb {
-    Verb::Backup(BackupTask { namespaces: Some(vec!["shop".into()]) })
+    Verb::Backup(BackupTask { namespaces: Some(vec!["shop".into()]), ..BackupTask::default() })
 }
 
 fn letter(without: &str, task: &str) -> anyhow::Result<Letter> {
