@@ -1,5 +1,6 @@
 //! The Kubernetes API, as backups and restores need it: which kinds are served ([`discover`]), lists as raw streams
-//! pinned to one revision ([`list`]), single objects written and read ([`object`]), commands run in pods ([`exec`]).
+//! pinned to one revision ([`list`]), metadata looked through ([`metadata`]), single objects written and read
+//! ([`object`]), commands run in pods ([`exec`]), rights asked for ([`review`]).
 //!
 //! One retry policy for all of it ([`call`]): reads are repeated, writes only where repeating can't do harm. Every wait
 //! has a deadline. Knows nothing of archives, rules and Jobs.
@@ -9,7 +10,9 @@ pub mod connect;
 pub mod discover;
 pub mod exec;
 pub mod list;
+pub mod metadata;
 pub mod object;
+pub mod review;
 
 use crate::resource::Kind;
 use std::time::Duration;

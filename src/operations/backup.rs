@@ -1,5 +1,6 @@
-//! `ns` and `cluster`: discover, choose the revision, save, commit.
+//! `ns` and `cluster`: discover, run pre hooks, choose the revision, save, run post hooks, commit.
 
+use super::hooks::{Around, HookReport};
 use super::log::RunLog;
 use super::{Context, Done, Usage};
 use crate::archive::manifest::{ClusterIdentity, Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What to back up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTask {
     /// Namespaces or globs of them; `None` for everything.
@@ -31,6 +32,20 @@ pub struct BackupTask {
     /// What is to become of the data behind claims.
     #[serde(default)]
     pub volumes: VolumeData,
+    /// Whether the commands run that pods' annotations ask for.
+    #[serde(default = "yes")]
+    pub hooks: bool,
+}
+
+impl Default for BackupTask {
+    /// Everything, with hooks.
+    fn default() -> Self {
+        Self { namespaces: None, volumes: VolumeData::default(), hooks: yes() }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `report.json`.
@@ -47,6 +62,9 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// What rules left out.
     pub omissions: Vec<Omission>,
+    /// The commands that pods' annotations asked for.
+    #[serde(default)]
+    pub hooks: Vec<HookReport>,
     /// Seconds that the run took until here.
     pub seconds: f64,
 }
@@ -90,9 +108,17 @@ async fn attempt(
 ) -> anyhow::Result<Done> {
     let cancel = &context.cancel;
     events.phase(Phase::Discovering);
-    let target = until_cancelled(cancel, Target::discover(task, cluster, events)).await?;
-    events.phase(Phase::Saving);
-    let mut saved = saved(id, task, &target, cluster, store, context, events).await?;
+    let mut target = until_cancelled(cancel, Target::discover(task, cluster, events)).await?;
+    let saving = async {
+        events.phase(Phase::Saving);
+        saved(id, task, &target, cluster, store, context, events).await
+    };
+    let around = Around::new(task.hooks, &target.wanted, &target.kinds, cluster, context, events);
+    let (saved, hooks) = around.run(saving).await;
+    let mut saved = saved?;
+    target.hooks = hooks.reports;
+    target.problems.extend(hooks.problems);
+    target.omissions.extend(hooks.omissions);
     saved.problems.extend(target.problems.clone());
     saved.omissions.extend(target.omissions.clone());
 
@@ -131,6 +157,7 @@ struct Target {
     kinds: Vec<Kind>,
     problems: Vec<Problem>,
     omissions: Vec<Omission>,
+    hooks: Vec<HookReport>,
 }
 
 impl Target {
@@ -144,7 +171,8 @@ impl Target {
         });
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
-        let mut target = Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new() };
+        let mut target =
+            Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new(), hooks: Vec::new() };
         let stale = discovery.stale;
         // the problem of its group says it; asking for each kind would take minutes to fail
         let answers = |served: &Served| !stale.contains(&served.kind.api_version());
@@ -278,6 +306,7 @@ async fn manifest(
         kinds: saved.kinds,
         problems: saved.problems,
         omissions: saved.omissions,
+        hooks: target.hooks.clone(),
         seconds,
     };
     let report = Bytes::from(serde_json::to_vec_pretty(&report)?);
