@@ -7,7 +7,8 @@ use crate::resource::Kind;
 use crate::rules::kinds::Served;
 use futures::try_join;
 use kube::core::discovery::v2::{ACCEPT_AGGREGATED_DISCOVERY_V2, APIGroupDiscoveryList, APIResourceDiscovery};
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the API server serves, and what it could not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,35 @@ impl Cluster {
         }
         Ok(read(core, groups))
     }
+
+    /// Group versions that other servers serve: those of the APIServices that name a Service.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn aggregated(&self) -> Result<BTreeSet<String>, Error> {
+        let uri = "/apis/apiregistration.k8s.io/v1/apiservices";
+        let list: ApiServices = self.json(&Call::get("listing `apiservices.apiregistration.k8s.io`", uri)).await?;
+        let aggregated = list.items.into_iter().map(|item| item.spec).filter(|spec| spec.service.is_some());
+        Ok(aggregated.map(|spec| format!("{}/{}", spec.group, spec.version)).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct ApiServices {
+    items: Vec<ApiService>,
+}
+
+#[derive(Deserialize)]
+struct ApiService {
+    spec: ApiServiceSpec,
+}
+
+#[derive(Deserialize)]
+struct ApiServiceSpec {
+    #[serde(default)]
+    group: String,
+    version: String,
+    service: Option<serde::de::IgnoredAny>,
 }
 
 fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery {

@@ -127,13 +127,25 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn list_names(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Listed>, Error> {
+        self.names(kind, namespace, None).await
+    }
+
+    /// Names and uids of all objects that a kind had at a revision; `None`: that it has now.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries; 410 where the revision is no longer kept.
+    pub async fn list_names_at(&self, kind: &Kind, revision: Option<&str>) -> Result<Vec<Listed>, Error> {
+        self.names(kind, None, revision).await
+    }
+
+    async fn names(&self, kind: &Kind, namespace: Option<&str>, revision: Option<&str>) -> Result<Vec<Listed>, Error> {
         let mut all = Vec::new();
         let mut token = String::new();
         loop {
             let page = Page {
                 kind,
                 namespace,
-                revision: None,
+                revision,
                 token: (!token.is_empty()).then_some(token.as_str()),
                 name: None,
                 limit: METADATA_PAGE,

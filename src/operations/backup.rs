@@ -31,6 +31,9 @@ pub struct BackupTask {
     /// What is to become of the data behind claims.
     #[serde(default)]
     pub volumes: VolumeData,
+    /// Whether all of it is to be of one instant.
+    #[serde(default)]
+    pub consistency: pin::Demand,
 }
 
 /// `report.json`.
@@ -123,6 +126,7 @@ struct Target {
     identity: ClusterIdentity,
     wanted: Wanted,
     kinds: Vec<Kind>,
+    served: Vec<Kind>,
     problems: Vec<Problem>,
     omissions: Vec<Omission>,
 }
@@ -138,7 +142,8 @@ impl Target {
         });
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
-        let mut target = Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new() };
+        let served = discovery.kinds.iter().map(|served| served.kind.clone()).collect();
+        let mut target = Self { identity, wanted, kinds: Vec::new(), served, problems, omissions: Vec::new() };
         discovery.kinds.into_iter().for_each(|served| target.choose(served));
         Ok(target)
     }
@@ -208,7 +213,7 @@ fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {
     format!("there is no namespace `{pattern}`\nhint: {hint}")
 }
 
-/// Saves at one revision. When that is compacted on the way, all kinds start again once at a new one.
+/// Saves at one revision, where that is asked for. When that is compacted on the way, all kinds start again once at a new one.
 async fn saved(
     id: &BackupId,
     task: &BackupTask,
@@ -224,12 +229,14 @@ async fn saved(
         attempt: &context.attempt,
         wanted: &target.wanted,
         kinds: &target.kinds,
+        served: &target.served,
         volumes: task.volumes,
         install_namespace: &context.install_namespace,
         restart_when_compacted: true,
     };
     loop {
-        let pin = pin::choose(cluster, reference, &target.kinds).await.context("choosing the revision")?;
+        let pin =
+            pin::choose(cluster, reference, &target.kinds, task.consistency).await.context("choosing the revision")?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
         match save::objects(cluster, store, &request, pin, events, &context.cancel).await {
             Err(error) if request.restart_when_compacted && error.is_expired() => {

@@ -15,6 +15,7 @@
 
 mod closure;
 pub mod commit;
+mod crds;
 mod list;
 pub mod pin;
 
@@ -69,6 +70,8 @@ pub struct SaveRequest<'a> {
     pub wanted: &'a Wanted,
     /// The kinds to list; those that no rule leaves out.
     pub kinds: &'a [Kind],
+    /// Every kind that discovery found, to be compared with the CRDs there are.
+    pub served: &'a [Kind],
     /// What is to become of the data behind claims.
     pub volumes: VolumeData,
     /// The namespace of our own Jobs, whose runs are not saved.
@@ -188,6 +191,7 @@ impl<'a> Saving<'a> {
     }
 
     async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+        crds::compare(self).await?;
         match self.request.wanted {
             Wanted::Cluster => {
                 let tasks = self.request.kinds.iter().map(ListTask::whole).collect();
