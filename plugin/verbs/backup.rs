@@ -10,6 +10,7 @@ use crate::verbs::list::outcome_color;
 use clap::{ArgAction, ValueEnum};
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::pipeline::save::pin::Demand;
 use kubectl_backup::report::{ExitCode, Outcome, Problem};
 use kubectl_backup::rules::claims::VolumeData;
 use serde::Serialize;
@@ -46,12 +47,25 @@ pub(crate) enum Volumes {
     Skip,
 }
 
+/// `--consistency`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Consistency {
+    /// Everything as it was at one instant.
+    #[default]
+    Exact,
+    /// Every list as it comes.
+    Relaxed,
+}
+
 /// What both verbs take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SharedArgs {
     /// What becomes of the data on volumes: `skip` says that it is meant not to be saved; else that is a problem
     #[arg(long, value_name = "skip", value_enum, hide_possible_values = true)]
     volumes: Option<Volumes>,
+    /// Read everything as it was at one instant, or, relaxed, each kind when its turn comes
+    #[arg(long, value_name = "exact|relaxed", value_enum, default_value_t, hide_possible_values = true)]
+    consistency: Consistency,
     /// Output format; a line for people where none is given
     #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["json", "yaml", "name"]))]
     pub(crate) output: Option<Format>,
@@ -74,23 +88,31 @@ pub(crate) struct SharedArgs {
 }
 
 impl SharedArgs {
-    fn volumes(&self) -> VolumeData {
-        self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip)
+    /// What both verbs ask of a backup; of everything, until namespaces are named.
+    fn task(&self) -> BackupTask {
+        BackupTask {
+            namespaces: None,
+            volumes: self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
+            consistency: match self.consistency {
+                Consistency::Exact => Demand::Exact,
+                Consistency::Relaxed => Demand::Relaxed,
+            },
+            hooks: self.hooks,
+        }
     }
 }
 
 impl ClusterArgs {
     /// The task that these arguments mean.
     pub(crate) fn task(&self) -> BackupTask {
-        BackupTask { namespaces: None, volumes: self.shared.volumes(), hooks: self.shared.hooks }
+        self.shared.task()
     }
 }
 
 impl NamespacesArgs {
     /// The task that these arguments mean.
     pub(crate) fn task(&self) -> BackupTask {
-        let namespaces = Some(self.names.clone());
-        BackupTask { namespaces, volumes: self.shared.volumes(), hooks: self.shared.hooks }
+        BackupTask { namespaces: Some(self.names.clone()), ..self.shared.task() }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::resource::Kind;
 use crate::rules::kinds::Served;
 use futures::try_join;
 use kube::core::discovery::v2::{ACCEPT_AGGREGATED_DISCOVERY_V2, APIGroupDiscoveryList, APIResourceDiscovery};
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the API server serves, and what it could not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,28 @@ impl Discovery {
     /// Whether objects of this kind are taken in this very version.
     pub fn serves(&self, kind: &Kind) -> bool {
         self.versions.get(&kind.key()).is_some_and(|versions| versions.contains(&kind.version))
+    }
+
+    /// Whether a CustomResourceDefinition, as the API server sent it, is established: its kind can have objects.
+    pub fn is_established(definition: &[u8]) -> bool {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Definition {
+            status: Status,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Status {
+            conditions: Vec<Condition>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Condition {
+            r#type: String,
+            status: String,
+        }
+        let definition: Definition = serde_json::from_slice(definition).unwrap_or_default();
+        definition.status.conditions.iter().any(|c| c.r#type == "Established" && c.status == "True")
     }
 
     /// The kind with this key, in its preferred version.
@@ -52,6 +75,35 @@ impl Cluster {
         }
         Ok(read(core, groups))
     }
+
+    /// Group versions that other servers serve: those of the APIServices that name a Service.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries.
+    pub async fn aggregated(&self) -> Result<BTreeSet<String>, Error> {
+        let uri = "/apis/apiregistration.k8s.io/v1/apiservices";
+        let list: ApiServices = self.json(&Call::get("listing `apiservices.apiregistration.k8s.io`", uri)).await?;
+        let aggregated = list.items.into_iter().map(|item| item.spec).filter(|spec| spec.service.is_some());
+        Ok(aggregated.map(|spec| format!("{}/{}", spec.group, spec.version)).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct ApiServices {
+    items: Vec<ApiService>,
+}
+
+#[derive(Deserialize)]
+struct ApiService {
+    spec: ApiServiceSpec,
+}
+
+#[derive(Deserialize)]
+struct ApiServiceSpec {
+    #[serde(default)]
+    group: String,
+    version: String,
+    service: Option<serde::de::IgnoredAny>,
 }
 
 fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery {

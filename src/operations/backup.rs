@@ -32,6 +32,9 @@ pub struct BackupTask {
     /// What is to become of the data behind claims.
     #[serde(default)]
     pub volumes: VolumeData,
+    /// Whether all of it is to be of one instant.
+    #[serde(default)]
+    pub consistency: pin::Demand,
     /// Whether the commands run that pods' annotations ask for.
     #[serde(default = "yes")]
     pub hooks: bool,
@@ -40,7 +43,7 @@ pub struct BackupTask {
 impl Default for BackupTask {
     /// Everything, with hooks.
     fn default() -> Self {
-        Self { namespaces: None, volumes: VolumeData::default(), hooks: yes() }
+        Self { namespaces: None, volumes: VolumeData::default(), consistency: pin::Demand::default(), hooks: yes() }
     }
 }
 
@@ -155,6 +158,7 @@ struct Target {
     identity: ClusterIdentity,
     wanted: Wanted,
     kinds: Vec<Kind>,
+    served: Vec<Kind>,
     problems: Vec<Problem>,
     omissions: Vec<Omission>,
     hooks: Vec<HookReport>,
@@ -171,8 +175,9 @@ impl Target {
         });
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
-        let mut target =
-            Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new(), hooks: Vec::new() };
+        let served = discovery.kinds.iter().map(|served| served.kind.clone()).collect();
+        let (omissions, hooks) = (Vec::new(), Vec::new());
+        let mut target = Self { identity, wanted, kinds: Vec::new(), served, problems, omissions, hooks };
         let stale = discovery.stale;
         // the problem of its group says it; asking for each kind would take minutes to fail
         let answers = |served: &Served| !stale.contains(&served.kind.api_version());
@@ -245,7 +250,7 @@ fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {
     format!("there is no namespace `{pattern}`\nhint: {hint}")
 }
 
-/// Saves at one revision. When that is compacted on the way, all kinds start again once at a new one.
+/// Saves at one revision, where that is asked for. When that is compacted on the way, all kinds start again once at a new one.
 async fn saved(
     id: &BackupId,
     task: &BackupTask,
@@ -261,12 +266,14 @@ async fn saved(
         attempt: &context.attempt,
         wanted: &target.wanted,
         kinds: &target.kinds,
+        served: &target.served,
         volumes: task.volumes,
         install_namespace: &context.install_namespace,
         restart_when_compacted: true,
     };
     loop {
-        let pin = async { pin::choose(cluster, reference, &target.kinds).await.context("choosing the revision") };
+        let pin = pin::choose(cluster, reference, &target.kinds, task.consistency);
+        let pin = async { pin.await.context("choosing the revision") };
         let pin = until_cancelled(&context.cancel, pin).await?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
         match save::objects(cluster, store, &request, pin, events, &context.cancel).await {

@@ -15,6 +15,7 @@
 
 mod closure;
 pub mod commit;
+mod crds;
 mod kind;
 mod list;
 pub mod pin;
@@ -71,6 +72,8 @@ pub struct SaveRequest<'a> {
     pub wanted: &'a Wanted,
     /// The kinds to list; those that no rule leaves out.
     pub kinds: &'a [Kind],
+    /// Every kind that discovery found, to be compared with the CRDs there are.
+    pub served: &'a [Kind],
     /// What is to become of the data behind claims.
     pub volumes: VolumeData,
     /// The namespace of our own Jobs, whose runs are not saved.
@@ -187,13 +190,16 @@ impl<'a> Saving<'a> {
     }
 
     async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+        let difference = crds::compare(self).await?;
+        let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
+        let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
         match self.request.wanted {
             Wanted::Cluster => {
-                let tasks = self.request.kinds.iter().map(ListTask::whole).collect();
+                let tasks = kinds.iter().map(ListTask::whole).collect();
                 self.list_all(tasks, filled).await
             }
             Wanted::Namespaces(namespaces) => {
-                let tasks = closure::namespaced(self.request.kinds, namespaces);
+                let tasks = closure::namespaced(&kinds, namespaces);
                 self.list_all(tasks, filled).await?;
                 closure::cluster_scoped(self, filled).await
             }

@@ -8,7 +8,19 @@ use crate::archive::manifest::Unpinned;
 use crate::cluster::{Cluster, Error};
 use crate::resource::Kind;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// What is asked of the instant of a backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Demand {
+    /// One revision for every kind that has it.
+    #[default]
+    Exact,
+    /// Every list as it comes.
+    Relaxed,
+}
 
 /// The revision of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,11 +47,25 @@ impl Pin {
 /// Kinds asked at once.
 const AT_ONCE: usize = 8;
 
-/// Chooses a revision for these kinds. `reference` is a kind that is always in the main etcd, such as namespaces.
+/// Chooses a revision for these kinds, where one is asked for. `reference` is a kind that is always in the main etcd, such
+/// as namespaces.
 ///
 /// # Errors
 /// When the reference kind can't be listed.
-pub async fn choose(cluster: &Cluster, reference: &Kind, kinds: &[Kind]) -> Result<Pin, Error> {
+pub async fn choose(cluster: &Cluster, reference: &Kind, kinds: &[Kind], demand: Demand) -> Result<Pin, Error> {
+    match demand {
+        Demand::Exact => exact(cluster, reference, kinds).await,
+        Demand::Relaxed => Ok(relaxed(kinds)),
+    }
+}
+
+fn relaxed(kinds: &[Kind]) -> Pin {
+    let mut pin = Pin::default();
+    kinds.iter().for_each(|kind| pin.release(kind, "`--consistency=relaxed` was asked for", String::new()));
+    pin
+}
+
+async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind]) -> Result<Pin, Error> {
     let before = cluster.revision(reference).await?;
     let mut answers: Vec<(Kind, Result<String, Error>)> = stream::iter(kinds.to_vec())
         .map(|kind| async move {
