@@ -230,7 +230,8 @@ impl<'a> Saving<'a> {
             let choose = |item: &Item<'_>, text: &str| self.choose(task, item, text);
             result = list::list(self.cluster, task, None, filled, &mut listed, choose).await;
         }
-        let expected = if result.is_ok() { revision } else { None };
+        // a kind that was released on the way is named already, with that reason
+        let expected = if result.is_ok() { self.gathered().pin.of(&task.kind).map(str::to_owned) } else { None };
         match result {
             Err(error @ (Error::Store(_) | Error::Archive(_) | Error::Thread(_) | Error::Cancelled)) => {
                 return Err(error);
