@@ -15,7 +15,7 @@ const BACKUPS: usize = 200;
 const PAGE: u32 = 24;
 
 /// Groups that the API server leaves out: there is nothing of them here, and each kind costs every backup two requests.
-const UNSERVED: &str = "--runtime-config=apps/v1=false,autoscaling/v1=false,autoscaling/v2=false,batch/v1=false,certificates.k8s.io/v1=false,discovery.k8s.io/v1=false,events.k8s.io/v1=false,policy/v1=false,resource.k8s.io/v1=false";
+const UNSERVED: &str = "--runtime-config=apps/v1=false,autoscaling/v1=false,autoscaling/v2=false,batch/v1=false,certificates.k8s.io/v1=false,events.k8s.io/v1=false,policy/v1=false,resource.k8s.io/v1=false";
 
 fn task(consistency: Demand) -> BackupTask {
     BackupTask { namespaces: Some(vec![NAMESPACE.to_owned()]), consistency, ..BackupTask::default() }
