@@ -1,7 +1,8 @@
 //! Asking a person before something is done.
 
 use crate::failure::Failure;
-use crate::screen::Screen;
+use crate::screen::{Screen, tell};
+use anyhow::Context as _;
 use kubectl_backup::report::ExitCode;
 use std::io::{self, Write};
 
@@ -21,15 +22,18 @@ pub(crate) async fn agreed(deed: &str, screen: &Screen) -> anyhow::Result<bool> 
     if let Some(first) = prompt.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut stderr = io::stderr().lock();
-        stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush())?;
+    // the lock on stderr ends here: who reads on must not keep others from telling something
+    io::stderr().lock().write_all(prompt.as_bytes()).context("asking")?;
+    let reading = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).map(|_| answer)
     });
     tokio::select! {
-        answer = reading => Ok(is_yes(&answer??)),
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(ExitCode::Interrupted, "interrupted; nothing was changed").into()),
+        answer = reading => Ok(is_yes(&answer.context("asking")?.context("reading the answer")?)),
+        _ = tokio::signal::ctrl_c() => {
+            tell(""); // the prompt's line is not ours any more
+            Err(Failure::new(ExitCode::Interrupted, "interrupted; nothing was changed").into())
+        }
     }
 }
 

@@ -23,10 +23,30 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
 /// # Errors
 /// None that JSON values can cause.
 pub(crate) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let value = serde_json::to_value(value).context("writing YAML")?;
-    let text = serde_saphyr::to_string_with_options(&value, options).context("writing YAML")?;
+    let text = serde_saphyr::to_string_with_options(&Yaml(&value), options).context("writing YAML")?;
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
+}
+
+/// A value of which texts with several lines are written as such where every reader takes them as they are.
+struct Yaml<'a>(&'a Value);
+
+impl Serialize for Yaml<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::String(text) if is_block(text) => serde_saphyr::LitStr(text).serialize(serializer),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Yaml)),
+            Value::Object(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, Yaml(value)))),
+            plain => plain.serialize(serializer),
+        }
+    }
+}
+
+/// Whether a text can stand as a block. One that begins with white space can't: the block's indentation is found out by its
+/// first line, where libyaml and kubectl's reader refuse a tab.
+fn is_block(text: &str) -> bool {
+    text.contains('\n') && !text.starts_with(char::is_whitespace)
 }
 
 /// Values as YAML documents with `---` between them.

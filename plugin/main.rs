@@ -1,7 +1,6 @@
 //! `kubectl backup`: everything that a person sees. Typed arguments (`args`, and each verb's own in `verbs`) become a
 //! session, a target and a task (`session`), which are carried out in a Job or in this process (`run`). Data goes to
 //! stdout, everything else to stderr (`screen`); errors and exit codes are in `failure`.
-#![allow(clippy::exit, reason = "the last line of a program")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod args;

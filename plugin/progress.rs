@@ -87,7 +87,9 @@ fn deed(phase: Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Discovering => "discovering",
+        Phase::PreHooks => "running pre hooks",
         Phase::Saving => "saving",
+        Phase::PostHooks => "running post hooks",
         Phase::Committing => "committing",
         Phase::Planning => "planning",
         Phase::Verifying => "verifying",

@@ -97,8 +97,12 @@ pub enum Phase {
     Starting,
     /// Asking the API server what it serves.
     Discovering,
+    /// Running the commands that pods ask for before a backup.
+    PreHooks,
     /// Listing, framing, uploading.
     Saving,
+    /// Running the commands that pods ask for after a backup.
+    PostHooks,
     /// Writing report, index and manifest.
     Committing,
     /// Reading the manifest and index, comparing with the target.

@@ -26,8 +26,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// For how long a result waits to be fetched.
-const RESULT_WAITS: Duration = Duration::from_secs(300);
+/// For how long an answer waits to be fetched.
+const ANSWER_WAITS: Duration = Duration::from_secs(300);
+/// For how long the result of work that is done waits: nobody may be there any more who wants to see it.
+const RESULT_WAITS: Duration = Duration::from_secs(60);
 /// For how long cleaning up may take after the first signal; the pod has 60 s in all.
 const CLEANING: Duration = Duration::from_secs(40);
 /// For how long the list of backups may be worked on when the backup itself is done.
@@ -235,7 +237,8 @@ async fn work(cancel: &CancellationToken) -> anyhow::Result<ExitCode> {
     if let Ok(Done { result: Some(result), .. }) = ended
         && hands_over(&task.verb)
     {
-        hand_over(result, &verdict, &board, cancel).await;
+        let waits = if task.verb.writes_cluster() { RESULT_WAITS } else { ANSWER_WAITS };
+        hand_over(result, waits, &verdict, &board, cancel).await;
     }
     board.change(|status| status.end(verdict.outcome, verdict.code, Some(&verdict.message), Timestamp::now()));
     board.finish().await;
@@ -311,7 +314,7 @@ impl Verdict {
 
 /// Serves a result until it was fetched, for a while. The status tells the outcome already, so that who fetched it needn't
 /// wait for the end.
-async fn hand_over(result: Bytes, verdict: &Verdict, board: &Board, cancel: &CancellationToken) {
+async fn hand_over(result: Bytes, waits: Duration, verdict: &Verdict, board: &Board, cancel: &CancellationToken) {
     let bytes = result.len() as u64;
     let ready = || {
         board.change(|status| {
@@ -321,7 +324,7 @@ async fn hand_over(result: Bytes, verdict: &Verdict, board: &Board, cancel: &Can
     };
     let socket = result::socket();
     let served = tokio::select! {
-        served = result::serve(&socket, result, RESULT_WAITS, ready) => served,
+        served = result::serve(&socket, result, waits, ready) => served,
         () = cancel.cancelled() => Ok(Served::Expired),
     };
     match served {

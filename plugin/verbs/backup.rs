@@ -7,7 +7,7 @@ use crate::screen::{Screen, print};
 use crate::session::Session;
 use crate::text::{count, safe, size, took};
 use crate::verbs::list::outcome_color;
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::pipeline::save::pin::Demand;
@@ -69,6 +69,18 @@ pub(crate) struct SharedArgs {
     /// Output format; a line for people where none is given
     #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["json", "yaml", "name"]))]
     pub(crate) output: Option<Format>,
+    /// Run the commands that pods' annotations ask for, before and after; with --hooks=false run none
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    pub(crate) hooks: bool,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
@@ -76,14 +88,16 @@ pub(crate) struct SharedArgs {
 }
 
 impl SharedArgs {
-    fn volumes(&self) -> VolumeData {
-        self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip)
-    }
-
-    fn consistency(&self) -> Demand {
-        match self.consistency {
-            Consistency::Exact => Demand::Exact,
-            Consistency::Relaxed => Demand::Relaxed,
+    /// What both verbs ask of a backup; of everything, until namespaces are named.
+    fn task(&self) -> BackupTask {
+        BackupTask {
+            namespaces: None,
+            volumes: self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
+            consistency: match self.consistency {
+                Consistency::Exact => Demand::Exact,
+                Consistency::Relaxed => Demand::Relaxed,
+            },
+            hooks: self.hooks,
         }
     }
 }
@@ -91,15 +105,14 @@ impl SharedArgs {
 impl ClusterArgs {
     /// The task that these arguments mean.
     pub(crate) fn task(&self) -> BackupTask {
-        BackupTask { namespaces: None, volumes: self.shared.volumes(), consistency: self.shared.consistency() }
+        self.shared.task()
     }
 }
 
 impl NamespacesArgs {
     /// The task that these arguments mean.
     pub(crate) fn task(&self) -> BackupTask {
-        let (volumes, consistency) = (self.shared.volumes(), self.shared.consistency());
-        BackupTask { namespaces: Some(self.names.clone()), volumes, consistency }
+        BackupTask { namespaces: Some(self.names.clone()), ..self.shared.task() }
     }
 }
 
@@ -219,12 +232,24 @@ mod tests {
     #[test]
     fn a_backup_is_called_after_what_it_holds() {
         let of = |names: &[&str]| {
-            name(&BackupTask {
-                namespaces: Some(names.iter().map(ToString::to_string).collect()),
-                ..BackupTask::default()
-            })
+            let namespaces = Some(names.iter().map(ToString::to_string).collect());
+            name(&BackupTask { namespaces, ..BackupTask::default() })
         };
         assert_eq!((of(&["shop"]), of(&["shop", "blog", "wiki"])), ("shop".into(), "shop-and-2-more".into()));
         assert_eq!(name(&BackupTask::default()), "cluster");
+    }
+
+    #[test]
+    fn hooks_run_unless_told_otherwise() {
+        let task = |words: &[&str]| {
+            let words = ["kubectl-backup"].iter().chain(words).map(Into::into);
+            match crate::args::parse(words).unwrap().verb {
+                crate::args::Verb::Ns(args) => args.task(),
+                crate::args::Verb::Cluster(args) => args.task(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(task(&["ns", "shop"]).hooks && task(&["cluster"]).hooks && task(&["ns", "--hooks", "shop"]).hooks);
+        assert!(!task(&["ns", "shop", "--hooks=false"]).hooks && !task(&["cluster", "--hooks=false"]).hooks);
     }
 }

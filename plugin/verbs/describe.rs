@@ -11,6 +11,7 @@ use crate::verbs::list::{namespaces, outcome_color, stored};
 use jiff::Timestamp;
 use kubectl_backup::archive::manifest::{Consistency, Manifest, Scope};
 use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::hooks::{HookOutcome, HookReport};
 use kubectl_backup::operations::read::DescribeResult;
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
@@ -83,12 +84,39 @@ fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp
     }
     let problems = report.problems.iter().map(|p| format!("{}: {}\n", safe(&p.subject), safe(&p.message)));
     section(&mut text, "Problems", &problems.collect::<String>());
+    section(&mut text, "Hooks", &hooks(&report.hooks, screen));
     let omissions = report.omissions.iter().map(|omission| {
         let objects = omission.objects.map(|objects| format!(" ({})", count(objects, "object"))).unwrap_or_default();
         format!("{}{objects}: {}\n", safe(&omission.subject), safe(&omission.rule))
     });
     section(&mut text, "Left out", &omissions.collect::<String>());
     text
+}
+
+/// The commands that ran in pods, in their order.
+fn hooks(reports: &[HookReport], screen: &Screen) -> String {
+    if reports.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["HOOK", "POD", "CONTAINER", "COMMAND", "OUTCOME", "TOOK"]);
+    for one in reports {
+        let outcome = match one.outcome {
+            HookOutcome::Succeeded => "succeeded",
+            HookOutcome::Failed => "failed",
+            HookOutcome::TimedOut => "timed out",
+            HookOutcome::Stopped => "stopped",
+            HookOutcome::NotRun => "not run",
+        };
+        table.row([
+            one.when.to_string().into(),
+            format!("{}/{}", one.namespace, one.pod).into(),
+            one.container.as_str().into(),
+            one.command.as_str().into(),
+            outcome.into(),
+            took(Duration::try_from_secs_f64(one.seconds).unwrap_or_default()).into(),
+        ]);
+    }
+    table.render(screen, true)
 }
 
 fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> String {
@@ -162,7 +190,9 @@ mod tests {
             "selection": {"namespaces": ["shop"]}, "namespaces": ["shop"],
             "kinds": [{"kind": "secrets", "apiVersion": "v1", "objects": 3, "bytes": 2048, "revision": "4711"}],
             "problems": [{"subject": "secrets shop/db", "message": "can't be \u{1b}[2Jread"}],
-            "omissions": [{"subject": "events", "rule": "events are never saved", "objects": 7}], "seconds": 2.0
+            "omissions": [{"subject": "events", "rule": "events are never saved", "objects": 7}], "seconds": 2.0,
+            "hooks": [{"namespace": "shop", "pod": "db-0", "container": "db", "when": "pre", "command": "psql",
+                "outcome": "timedOut", "seconds": 30.0, "message": "x"}]
         });
         DescribeResult {
             manifest: manifest("shop-1", "namespaces", &["shop", "blog"], "Partial"),
@@ -185,11 +215,14 @@ mod tests {
             "Objects:      12,345, 5.0 MiB of JSON, 1.0 MiB stored",
             "Problems:",
             "  secrets shop/db: can't be \\u{1b}[2Jread",
+            "Hooks:",
             "Left out:",
             "  events (7 objects): events are never saved",
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is missing in\n{text}");
         }
+        let hook: Vec<&str> = text.lines().find(|line| line.contains("db-0")).unwrap().split_whitespace().collect();
+        assert_eq!(hook, ["pre", "shop/db-0", "db", "psql", "timed", "out", "30.0s"]);
     }
 
     #[test]

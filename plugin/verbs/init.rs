@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// When the image is pulled: Always, IfNotPresent or Never
     #[arg(long, value_name = "POLICY")]
     image_pull_policy: Option<String>,
+    /// Also let backups run the commands that pods' annotations ask for: the reader may then exec into every pod
+    #[arg(long)]
+    hooks: bool,
     /// Print the manifests instead of applying them; needs no cluster
     #[arg(long, conflicts_with = "dry_run")]
     print: bool,
@@ -163,6 +166,7 @@ impl Args {
             reader_role_arn: self.reader_role_arn.clone(),
             writer_role_arn: self.writer_role_arn.clone(),
             config_yaml,
+            hooks: self.hooks,
         }
     }
 

@@ -12,6 +12,9 @@ use std::io;
 pub const FRAME_TARGET: usize = 2 * 1024 * 1024;
 /// Bytes of tar beyond which a reader refuses a frame.
 pub const FRAME_LIMIT: u64 = 256 * 1024 * 1024;
+/// Bytes of tar that a frame has room for from the start: the target and an object more, as most are. All frames' buffers
+/// being of one size, what one leaves is what the next takes; buffers that grow leave holes that nothing fits into.
+const FRAME_ROOM: usize = FRAME_TARGET + 64 * 1024;
 /// Compression level: higher ones cost more time than they save space on lists of objects (2.54 MB at 3, 2.32 at 9).
 const LEVEL: i32 = 3;
 /// The blocks that end a tar file, and that `tar::Builder` appends to whatever it built.
@@ -88,7 +91,7 @@ impl FrameBuilder {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let type_prefix =
             format!("{{\"apiVersion\":{},\"kind\":{},", quoted(&kind.api_version()), quoted(&kind.kind)).into_bytes();
-        let tar = tar::Builder::new(Vec::new());
+        let tar = tar::Builder::new(Vec::with_capacity(FRAME_ROOM));
         Self { kind: kind.clone(), type_prefix, tar, lines: Vec::new(), objects: 0 }
     }
 
@@ -167,8 +170,10 @@ pub fn end_of_archive() -> Result<Bytes, Error> {
 fn compress(data: &[u8]) -> Result<Bytes, Error> {
     let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(Error::Compress)?;
     compressor.include_checksum(true).map_err(Error::Compress)?;
-    let bytes = compressor.compress(data).map_err(Error::Compress)?;
-    Ok(Bytes::from(bytes))
+    let mut bytes = Vec::with_capacity(zstd::zstd_safe::compress_bound(data.len()));
+    compressor.compress_to_buffer(data, &mut bytes).map_err(Error::Compress)?;
+    // a copy, because the buffer has room for what can't be compressed and the frame may wait for its upload
+    Ok(Bytes::copy_from_slice(&bytes))
 }
 
 /// Where a frame stands, as the index says.

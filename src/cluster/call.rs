@@ -1,17 +1,19 @@
 //! One request to the API server with its retries, and the reading of what it answers.
 
-use super::{Cluster, Error, Status};
-use bytes::Bytes;
-use futures::TryStreamExt;
+use super::{Cluster, Error, READ_TIMEOUT, Status};
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
 use http::{Request, Response, header};
-use http_body_util::{BodyExt, BodyStream};
+use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::Deserialize;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 /// How often a read is tried.
-const TRIES: u32 = 7;
+pub const TRIES: u32 = 7;
+/// How often a read is tried whose answer makes no sense: a proxy's error page goes away, another program stays.
+const TRIES_OF_NONSENSE: u32 = 3;
 /// The longest pause before the second try; doubles each time. The whole budget is about 25 s of pauses, enough for an
 /// API server behind a load balancer to be replaced.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -70,29 +72,45 @@ impl Cluster {
         if response.status().is_success() { Ok(response) } else { Err(refusal(call, response).await) }
     }
 
-    /// Sends a request until it is answered or the budget is spent. Only for reads.
-    pub(super) async fn answer(&self, call: &Call) -> Result<Response<Body>, Error> {
-        retried(|| self.once(call)).await
+    /// Sends a request until it is answered or was tried so often. Only for reads.
+    pub(super) async fn answer(&self, call: &Call, tries: u32) -> Result<Response<Body>, Error> {
+        retried(tries, || self.once(call)).await
     }
 
-    /// Sends a read and collects its answer, again from the start when it breaks off.
+    /// Sends a read and collects its answer, which is JSON; again from the start when it breaks off.
     pub(super) async fn bytes(&self, call: &Call) -> Result<Bytes, Error> {
-        retried(|| async {
-            let response = self.once(call).await?;
-            let body = response.into_body().collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| transport(&call.what, &error))
+        retried(TRIES, || async {
+            let bytes = self.collected(call).await?;
+            parse::<serde::de::IgnoredAny>(&call.what, &bytes)?;
+            Ok(bytes)
         })
         .await
     }
 
-    /// Sends a read and parses its answer.
+    /// Sends a read and parses its answer; again from the start when it breaks off.
     pub(super) async fn json<T: for<'de> Deserialize<'de>>(&self, call: &Call) -> Result<T, Error> {
-        parse(&call.what, &self.bytes(call).await?)
+        retried(TRIES, || async { parse(&call.what, &self.collected(call).await?) }).await
+    }
+
+    /// Sends a request once and collects its answer.
+    pub(super) async fn collected(&self, call: &Call) -> Result<Bytes, Error> {
+        let response = self.once(call).await?;
+        let mut chunks = std::pin::pin!(chunks(call.what.clone(), response.into_body()));
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Rests before something is tried again that a request was only a part of, as between the tries of a request.
+    pub async fn rest(&self, tried: u32, error: &Error) {
+        tokio::time::sleep(pause(tried, error)).await;
     }
 }
 
-/// Tries something until it succeeds, fails for good, or the budget is spent.
-pub(super) async fn retried<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Error>
+/// Tries something until it succeeds, fails for good, or was tried so often.
+pub(super) async fn retried<T, F>(tries: u32, mut attempt: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -100,13 +118,18 @@ where
     loop {
         tried += 1;
         match attempt().await {
-            Err(error) if error.is_transient() && tried < TRIES => {
+            Err(error) if error.is_transient() && tried < tries || is_nonsense(&error) && tried < TRIES_OF_NONSENSE => {
                 tracing::debug!(%error, tried, "trying again");
                 tokio::time::sleep(pause(tried, &error)).await;
             }
             other => return other,
         }
     }
+}
+
+/// Whether an answer came that the API server can't have meant.
+fn is_nonsense(error: &Error) -> bool {
+    matches!(error, Error::Answer { .. })
 }
 
 /// How long to wait before the next try: what the server asks for, else exponential with full jitter.
@@ -124,24 +147,21 @@ fn random_fraction() -> f64 {
     f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
-/// The chunks of a body; a silent or broken connection is an error.
+/// The chunks of a body. A broken connection is an error, and so is one that is silent for [`READ_TIMEOUT`] while a
+/// chunk is waited for.
 pub(super) fn chunks(what: String, body: Body) -> impl futures::Stream<Item = Result<Bytes, Error>> + Send {
-    BodyStream::new(body)
-        .try_filter_map(|frame| std::future::ready(Ok(frame.into_data().ok())))
-        .map_err(move |error| transport(&what, &error))
+    stream::try_unfold((what, body.into_data_stream()), |(what, mut body)| async move {
+        let next = tokio::time::timeout(READ_TIMEOUT, body.next()).await;
+        match next.map_err(|_| Error::Timeout { what: what.clone(), seconds: READ_TIMEOUT.as_secs() })? {
+            Some(Ok(chunk)) => Ok(Some((chunk, (what, body)))),
+            Some(Err(error)) => Err(transport(&what, &error)),
+            None => Ok(None),
+        }
+    })
 }
 
 pub(super) fn transport(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        source = cause.source();
-    }
-    Error::Transport { what: what.to_owned(), message }
+    Error::Transport { what: what.to_owned(), message: super::chain(error) }
 }
 
 /// Parses an answer. The error tells where, never what: an answer may hold Secret values.
@@ -178,7 +198,9 @@ struct Cause {
 async fn refusal(call: &Call, response: Response<Body>) -> Error {
     let code = response.status().as_u16();
     let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = http_body_util::Limited::new(response.into_body(), STATUS_LIMIT).collect().await;
+    let body = http_body_util::Limited::new(response.into_body(), STATUS_LIMIT).collect();
+    // the code alone tells enough where the text breaks off or never comes
+    let body = tokio::time::timeout(READ_TIMEOUT, body).await.ok().and_then(Result::ok);
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let wire: Wire = serde_json::from_slice(&body).unwrap_or_else(|_| Wire {
         message: String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(),

@@ -27,6 +27,28 @@ impl Discovery {
         self.versions.get(&kind.key()).is_some_and(|versions| versions.contains(&kind.version))
     }
 
+    /// Whether a CustomResourceDefinition, as the API server sent it, is established: its kind can have objects.
+    pub fn is_established(definition: &[u8]) -> bool {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Definition {
+            status: Status,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Status {
+            conditions: Vec<Condition>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Condition {
+            r#type: String,
+            status: String,
+        }
+        let definition: Definition = serde_json::from_slice(definition).unwrap_or_default();
+        definition.status.conditions.iter().any(|c| c.r#type == "Established" && c.status == "True")
+    }
+
     /// The kind with this key, in its preferred version.
     pub fn get(&self, key: &str) -> Option<&Served> {
         self.kinds.iter().find(|served| served.kind.is(key))

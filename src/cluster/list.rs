@@ -1,6 +1,6 @@
 //! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
 
-use super::call::{Call, chunks};
+use super::call::{Call, TRIES, chunks};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -26,6 +26,9 @@ pub struct Page<'a> {
     pub name: Option<&'a str>,
     /// Objects at most.
     pub limit: u32,
+    /// How often it is asked for while the API server gives no page: [`TRIES`], or fewer where many pages are likely to
+    /// fail in the same way.
+    pub tries: u32,
 }
 
 impl Page<'_> {
@@ -60,7 +63,6 @@ pub struct ListMeta {
 
 #[derive(Deserialize)]
 struct MetaOnly {
-    #[serde(default)]
     metadata: ListMeta,
 }
 
@@ -75,7 +77,7 @@ pub struct Listed {
 
 #[derive(Deserialize)]
 struct MetaList {
-    #[serde(default)]
+    // every list states it: `{}` is no list, and must not be taken for an empty one
     metadata: ListMeta,
     #[serde(default)]
     items: Option<Vec<MetaItem>>,
@@ -96,6 +98,8 @@ struct MetaFields {
 
 /// Objects in a page of metadata.
 const METADATA_PAGE: u32 = 1000;
+/// How often a list of names is begun when its revision is compacted between two of its pages.
+const NAME_LISTS: u32 = 3;
 
 impl Cluster {
     /// Opens a page: the body's chunks as they come. What fails before the first byte was tried again already; what
@@ -108,7 +112,7 @@ impl Cluster {
         page: &Page<'_>,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
         let call = page.call();
-        let response = self.answer(&call).await?;
+        let response = self.answer(&call, page.tries).await?;
         Ok(Box::pin(chunks(call.what, response.into_body())))
     }
 
@@ -117,7 +121,7 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn revision(&self, kind: &Kind) -> Result<String, Error> {
-        let page = Page { kind, namespace: None, revision: None, token: None, name: None, limit: 1 };
+        let page = Page { kind, namespace: None, revision: None, token: None, name: None, limit: 1, tries: TRIES };
         let call = Call { accept: METADATA, ..page.call() };
         Ok(self.json::<MetaOnly>(&call).await?.metadata.resource_version)
     }
@@ -127,7 +131,13 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn list_names(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Listed>, Error> {
-        self.names(kind, namespace, None).await
+        let mut lists = 1;
+        loop {
+            match self.names(kind, namespace, None).await {
+                Err(error) if error.is_expired() && lists < NAME_LISTS => lists += 1,
+                other => return other,
+            }
+        }
     }
 
     /// Names and uids of all objects that a kind had at a revision; `None`: that it has now.
@@ -135,7 +145,10 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries; 410 where the revision is no longer kept.
     pub async fn list_names_at(&self, kind: &Kind, revision: Option<&str>) -> Result<Vec<Listed>, Error> {
-        self.names(kind, None, revision).await
+        match revision {
+            Some(_) => self.names(kind, None, revision).await,
+            None => self.list_names(kind, None).await,
+        }
     }
 
     async fn names(&self, kind: &Kind, namespace: Option<&str>, revision: Option<&str>) -> Result<Vec<Listed>, Error> {
@@ -149,6 +162,7 @@ impl Cluster {
                 token: (!token.is_empty()).then_some(token.as_str()),
                 name: None,
                 limit: METADATA_PAGE,
+                tries: TRIES,
             };
             let call = Call { accept: METADATA, ..page.call() };
             let list: MetaList = self.json(&call).await?;
@@ -191,8 +205,15 @@ mod tests {
             resource: "deployments".into(),
             namespaced: true,
         };
-        let page =
-            Page { kind: &kind, namespace: Some("shop"), revision: Some("42"), token: None, name: None, limit: 7 };
+        let page = Page {
+            kind: &kind,
+            namespace: Some("shop"),
+            revision: Some("42"),
+            token: None,
+            name: None,
+            limit: 7,
+            tries: 1,
+        };
         let path = "/apis/apps/v1/namespaces/shop/deployments?limit=7";
         assert_eq!(page.call().uri, format!("{path}&resourceVersion=42&resourceVersionMatch=Exact"));
         let next = Page { token: Some("a=/"), ..page.clone() };

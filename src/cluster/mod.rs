@@ -1,5 +1,6 @@
 //! The Kubernetes API, as backups and restores need it: which kinds are served ([`discover`]), lists as raw streams
-//! pinned to one revision ([`list`]), single objects written and read ([`object`]), commands run in pods ([`exec`]).
+//! pinned to one revision ([`list`]), metadata looked through ([`metadata`]), single objects written and read
+//! ([`object`]), commands run in pods ([`exec`]), rights asked for ([`review`]).
 //!
 //! One retry policy for all of it ([`call`]): reads are repeated, writes only where repeating can't do harm. Every wait
 //! has a deadline. Knows nothing of archives, rules and Jobs.
@@ -9,7 +10,9 @@ pub mod connect;
 pub mod discover;
 pub mod exec;
 pub mod list;
+pub mod metadata;
 pub mod object;
+pub mod review;
 
 use crate::resource::Kind;
 use std::time::Duration;
@@ -148,6 +151,20 @@ impl Error {
 
 /// How long a server may stay silent in the middle of an answer.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An error with its causes, each said once: many of the layers below repeat what the next one says.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
 
 /// What a request is about, for error texts: `listing secrets in namespace shop`.
 pub(crate) fn about(deed: &str, kind: &Kind, namespace: Option<&str>) -> String {

@@ -91,7 +91,8 @@ impl Cluster {
             match self.write(&call).await {
                 Ok(meta) => return Ok(Created::Made(meta)),
                 Err(error) if is_exists(&error) => return self.existing(kind, name, may_be_ours).await,
-                Err(error) if error.is_transient() && tried < TRIES => {
+                // an answer that can't be read tells of a create that happened, or of a proxy in between
+                Err(error) if (error.is_transient() || matches!(error, Error::Answer { .. })) && tried < TRIES => {
                     may_be_ours |= error.code() != Some(429);
                     tokio::time::sleep(pause(tried, &error)).await;
                 }
@@ -101,10 +102,7 @@ impl Cluster {
     }
 
     async fn write(&self, call: &Call) -> Result<Meta, Error> {
-        use http_body_util::BodyExt;
-        let response = self.once(call).await?;
-        let body = response.into_body().collect().await.map_err(|error| super::call::transport(&call.what, &error))?;
-        Ok(parse::<WithMeta>(&call.what, &body.to_bytes())?.metadata)
+        Ok(parse::<WithMeta>(&call.what, &self.collected(call).await?)?.metadata)
     }
 
     /// Decides whose an object is that was there when we tried again.

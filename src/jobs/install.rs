@@ -1,4 +1,5 @@
-//! What a cluster needs before the first backup: the objects of `manifests/base`, with this installation's names.
+//! What a cluster needs before the first backup: the objects of `manifests/base` (and, where asked for, of
+//! `manifests/components/hooks`), with this installation's names.
 //!
 //! The manifests are plain YAML with the default names in them, so that they can be read, linted and used with Kustomize as
 //! they are; here the names are replaced in the parsed objects.
@@ -26,6 +27,9 @@ const MANIFESTS: [(&str, &str); 5] = [
     ("restore.yaml", include_str!("../../manifests/base/restore.yaml")),
 ];
 
+/// Applied only where asked for: the right to run commands in pods.
+const HOOKS: (&str, &str) = ("hooks.yaml", include_str!("../../manifests/components/hooks/hooks.yaml"));
+
 /// What an empty configuration says.
 const NO_LOCATIONS: &str = "# Where backups are kept. `kubectl backup init --location` writes this.\nlocations: {}\n";
 
@@ -51,6 +55,8 @@ pub struct InstallOptions {
     pub writer_role_arn: Option<String>,
     /// The configuration. `None` leaves what is there, and makes an empty one where nothing is.
     pub config_yaml: Option<String>,
+    /// Whether backups may run the commands that pods' annotations ask for. `false` takes nothing away.
+    pub hooks: bool,
 }
 
 impl Default for InstallOptions {
@@ -60,6 +66,7 @@ impl Default for InstallOptions {
             reader_role_arn: None,
             writer_role_arn: None,
             config_yaml: None,
+            hooks: false,
         }
     }
 }
@@ -95,7 +102,7 @@ pub struct Applied {
 /// one is given.
 pub fn objects(options: &InstallOptions) -> Result<Vec<Value>, Error> {
     let mut objects = Vec::new();
-    for (name, text) in MANIFESTS {
+    for (name, text) in MANIFESTS.into_iter().chain(options.hooks.then_some(HOOKS)) {
         let parsed: Vec<Value> = serde_saphyr::from_multiple(text)
             .map_err(|error| Error::Manifest { name: name.to_owned(), message: error.to_string() })?;
         objects.extend(parsed);

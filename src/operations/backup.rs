@@ -1,5 +1,6 @@
-//! `ns` and `cluster`: discover, choose the revision, save, commit.
+//! `ns` and `cluster`: discover, run pre hooks, choose the revision, save, run post hooks, commit.
 
+use super::hooks::{Around, HookReport};
 use super::log::RunLog;
 use super::{Context, Done, Usage};
 use crate::archive::manifest::{ClusterIdentity, Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
@@ -8,7 +9,7 @@ use crate::cluster::discover::Discovery;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
 use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, Wanted, pin};
-use crate::pipeline::{Error, sweep};
+use crate::pipeline::{Error, sweep, until_cancelled, until_settled};
 use crate::report::{Event, Events, ExitCode, Omission, Outcome, Phase, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::claims::VolumeData;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What to back up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTask {
     /// Namespaces or globs of them; `None` for everything.
@@ -34,6 +35,20 @@ pub struct BackupTask {
     /// Whether all of it is to be of one instant.
     #[serde(default)]
     pub consistency: pin::Demand,
+    /// Whether the commands run that pods' annotations ask for.
+    #[serde(default = "yes")]
+    pub hooks: bool,
+}
+
+impl Default for BackupTask {
+    /// Everything, with hooks.
+    fn default() -> Self {
+        Self { namespaces: None, volumes: VolumeData::default(), consistency: pin::Demand::default(), hooks: yes() }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `report.json`.
@@ -50,6 +65,9 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// What rules left out.
     pub omissions: Vec<Omission>,
+    /// The commands that pods' annotations asked for.
+    #[serde(default)]
+    pub hooks: Vec<HookReport>,
     /// Seconds that the run took until here.
     pub seconds: f64,
 }
@@ -71,9 +89,9 @@ pub async fn run(
         Ok(done) => Ok(done),
         Err(error) => {
             events.note(format!("failed: {error:#}"));
-            // best effort: the error that is returned matters more than one of cleaning up
-            if let Err(left) = give_up(id, store, context, &log).await {
-                tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
+            let unsure = matches!(error.downcast_ref::<Error>(), Some(Error::Unsure { .. }));
+            if !unsure {
+                give_up(id, store, context, &log).await;
             }
             Err(error)
         }
@@ -91,18 +109,32 @@ async fn attempt(
     log: &RunLog,
     started: Timestamp,
 ) -> anyhow::Result<Done> {
+    let cancel = &context.cancel;
     events.phase(Phase::Discovering);
-    let target = Target::discover(task, cluster, events).await?;
-    events.phase(Phase::Saving);
-    let mut saved = saved(id, task, &target, cluster, store, context, events).await?;
+    let mut target = until_cancelled(cancel, Target::discover(task, cluster, events)).await?;
+    let saving = async {
+        events.phase(Phase::Saving);
+        saved(id, task, &target, cluster, store, context, events).await
+    };
+    let around = Around::new(task.hooks, &target.wanted, &target.kinds, cluster, context, events);
+    let (saved, hooks) = around.run(saving).await;
+    let mut saved = saved?;
+    target.hooks = hooks.reports;
+    target.problems.extend(hooks.problems);
+    target.omissions.extend(hooks.omissions);
     saved.problems.extend(target.problems.clone());
     saved.omissions.extend(target.omissions.clone());
 
     events.phase(Phase::Committing);
     events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
-    let manifest = manifest(id, task, &target, saved, store, context, log, started).await?;
+    let manifest = manifest(id, task, &target, saved, store, context, log, started);
+    let manifest = until_settled(cancel, manifest).await?;
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled.into());
+    }
+    // from here on the backup may exist, whatever the signal
     let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
-    if let Err(error) = sweep::garbage(store, (context.now)()).await {
+    if let Err(error) = until_cancelled(cancel, sweep::garbage(store, (context.now)())).await {
         tracing::warn!(%error, "garbage of earlier runs could not be swept");
     }
     let (standing, whose) = match committed {
@@ -129,6 +161,7 @@ struct Target {
     served: Vec<Kind>,
     problems: Vec<Problem>,
     omissions: Vec<Omission>,
+    hooks: Vec<HookReport>,
 }
 
 impl Target {
@@ -143,8 +176,12 @@ impl Target {
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
         let served = discovery.kinds.iter().map(|served| served.kind.clone()).collect();
-        let mut target = Self { identity, wanted, kinds: Vec::new(), served, problems, omissions: Vec::new() };
-        discovery.kinds.into_iter().for_each(|served| target.choose(served));
+        let (omissions, hooks) = (Vec::new(), Vec::new());
+        let mut target = Self { identity, wanted, kinds: Vec::new(), served, problems, omissions, hooks };
+        let stale = discovery.stale;
+        // the problem of its group says it; asking for each kind would take minutes to fail
+        let answers = |served: &Served| !stale.contains(&served.kind.api_version());
+        discovery.kinds.into_iter().filter(answers).for_each(|served| target.choose(served));
         Ok(target)
     }
 
@@ -235,8 +272,9 @@ async fn saved(
         restart_when_compacted: true,
     };
     loop {
-        let pin =
-            pin::choose(cluster, reference, &target.kinds, task.consistency).await.context("choosing the revision")?;
+        let pin = pin::choose(cluster, reference, &target.kinds, task.consistency);
+        let pin = async { pin.await.context("choosing the revision") };
+        let pin = until_cancelled(&context.cancel, pin).await?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
         match save::objects(cluster, store, &request, pin, events, &context.cancel).await {
             Err(error) if request.restart_when_compacted && error.is_expired() => {
@@ -275,6 +313,7 @@ async fn manifest(
         kinds: saved.kinds,
         problems: saved.problems,
         omissions: saved.omissions,
+        hooks: target.hooks.clone(),
         seconds,
     };
     let report = Bytes::from(serde_json::to_vec_pretty(&report)?);
@@ -307,12 +346,20 @@ async fn manifest(
     })
 }
 
-/// After a failure: nothing of the data stays, the log does.
-async fn give_up(id: &BackupId, store: &dyn Store, context: &Context, log: &RunLog) -> anyhow::Result<()> {
-    commit::discard(store, id, &context.attempt).await?;
-    let lines = log.take()?;
-    if !lines.is_empty() {
-        commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+/// After a failure: nothing of the data stays, the log does. Best effort: the error that ended the run matters more than
+/// one of cleaning up.
+async fn give_up(id: &BackupId, store: &dyn Store, context: &Context, log: &RunLog) {
+    if let Err(left) = commit::discard(store, id, &context.attempt).await {
+        tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
     }
-    Ok(())
+    let stored = async {
+        let lines = log.take()?;
+        if !lines.is_empty() {
+            commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = stored.await {
+        tracing::warn!(%error, "the log of this attempt could not be stored");
+    }
 }

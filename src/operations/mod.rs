@@ -2,6 +2,7 @@
 //! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
 
 pub mod backup;
+pub mod hooks;
 mod log;
 pub mod read;
 pub mod restore;

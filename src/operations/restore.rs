@@ -6,11 +6,11 @@ use crate::archive::manifest::{Manifest, data_key};
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
-use crate::pipeline::Error;
 use crate::pipeline::apply::{Applied, Apply, Restored};
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::save::commit;
+use crate::pipeline::{Error, until_cancelled};
 use crate::report::{Events, ExitCode, Outcome, Phase, Problem};
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
@@ -115,6 +115,17 @@ const BEGUN_LIMIT: u64 = 64 * 1024;
 /// Before the first write: when anything selected is damaged, or the plan is not the approved one. Later only what
 /// stops the whole run; an object that fails is a problem in the result.
 pub async fn run(
+    id: &BackupId,
+    task: &RestoreTask,
+    location: &Location,
+    cluster: &Cluster,
+    store: &dyn Store,
+    context: &Context,
+) -> anyhow::Result<Done> {
+    until_cancelled(&context.cancel, restore(id, task, location, cluster, store, context)).await
+}
+
+async fn restore(
     id: &BackupId,
     task: &RestoreTask,
     location: &Location,
@@ -303,5 +314,9 @@ async fn record(
         log: data_key(id, &context.attempt, "log.jsonl.zst"),
     };
     let key = format!("restores/{id}.json");
-    Ok(store.create(&key, Bytes::from(serde_json::to_vec_pretty(&record)?)).await?)
+    match store.create(&key, Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
+        // an earlier attempt's, or our own whose answer got lost: that the restore was carried out is on record
+        Err(crate::store::Error::Exists { .. }) => Ok(()),
+        other => Ok(other?),
+    }
 }

@@ -4,6 +4,7 @@ use super::Error;
 use super::fetch::{self, Backup};
 use super::plan::{Plan, target_name};
 use crate::archive;
+use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::{Counts, Event, Events, Problem};
@@ -16,7 +17,6 @@ use crate::rules::waves::Wave;
 use crate::store::Store;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -307,40 +307,15 @@ impl Apply<'_> {
         Ok(())
     }
 
-    async fn established(&self, discovery: &crate::cluster::discover::Discovery, name: &str) -> Result<bool, Error> {
+    async fn established(&self, discovery: &Discovery, name: &str) -> Result<bool, Error> {
         let Some(definitions) = discovery.get("customresourcedefinitions.apiextensions.k8s.io") else {
             return Ok(false);
         };
         let Some(bytes) = self.cluster.get(&definitions.kind, &ObjectName::new(None, name)).await? else {
             return Ok(false);
         };
-        let definition: Definition = serde_json::from_slice(&bytes).unwrap_or_default();
-        Ok(definition
-            .status
-            .conditions
-            .iter()
-            .any(|condition| condition.kind == "Established" && condition.status == "True"))
+        Ok(Discovery::is_established(&bytes))
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Definition {
-    status: DefinitionStatus,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DefinitionStatus {
-    conditions: Vec<Condition>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
 }
 
 fn lock(gathered: &Mutex<Gathered>) -> MutexGuard<'_, Gathered> {

@@ -13,6 +13,8 @@ mod upload;
 
 use crate::report::ExitCode;
 use crate::{archive, cluster, store};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Why a stage of a backup or restore failed. A failed object is a problem in the report instead.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,17 @@ pub enum Error {
     /// Another worker's backup of this id stands; ours changed nothing.
     #[error("another worker has written the backup `{0}` already; what this one wrote is removed")]
     Lost(crate::id::BackupId),
+    /// The manifest was sent, and nobody knows whether it arrived. Its data stays: were it removed and the manifest
+    /// there, a backup would look good and hold nothing.
+    #[error(
+        "it is not known whether the backup `{id}` exists, its manifest may have arrived: {source}\nhint: `kubectl backup list --refresh` tells; if it isn't there, run the backup again, and a later run sweeps what this one stored"
+    )]
+    Unsure {
+        /// The backup.
+        id: crate::id::BackupId,
+        /// What happened to the manifest.
+        source: Box<Error>,
+    },
     /// What runs is not what was approved.
     #[error(
         "the plan has changed: approved was {approved}, now it is {found}\nhint: look at the plan again with `--dry-run=server`"
@@ -64,6 +77,7 @@ impl Error {
         match self {
             Self::Cluster(error) if error.is_forbidden() => ExitCode::Forbidden,
             Self::Store(error) => error.exit_code(),
+            Self::Unsure { source, .. } => source.exit_code(),
             Self::Archive(_) => ExitCode::Integrity,
             Self::NotFound(_) => ExitCode::NotFound,
             Self::Cancelled => ExitCode::Interrupted,
@@ -74,5 +88,43 @@ impl Error {
     /// Whether the revision that was asked for is no longer kept.
     pub fn is_expired(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.is_expired())
+    }
+}
+
+/// Does something until it is done or the run is cancelled. What is done counts, also when both happen at once.
+///
+/// # Errors
+/// [`Error::Cancelled`], or what the deed returns.
+pub async fn until_cancelled<T, E: From<Error>>(
+    cancel: &CancellationToken,
+    deed: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::select! {
+        biased;
+        result = deed => result,
+        () = cancel.cancelled() => Err(Error::Cancelled.into()),
+    }
+}
+
+/// How long what is nearly done may take after a signal.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// As [`until_cancelled`], for what is better ended than dropped: a file that is being completed in the bucket may
+/// appear there after it was dropped, when nobody removes it any more. The caller looks at the token afterwards.
+///
+/// # Errors
+/// [`Error::Cancelled`] where it takes too long after the signal, or what the deed returns.
+pub async fn until_settled<T, E: From<Error>>(
+    cancel: &CancellationToken,
+    deed: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let overdue = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(SETTLING).await;
+    };
+    tokio::select! {
+        biased;
+        result = deed => result,
+        () = overdue => Err(Error::Cancelled.into()),
     }
 }

@@ -16,15 +16,17 @@
 mod closure;
 pub mod commit;
 mod crds;
+mod kind;
 mod list;
 pub mod pin;
 
-use super::Error;
 use super::upload::FileUpload;
+use super::{Error, until_cancelled, until_settled};
 use crate::archive::frame::{FilledFrame, Frame, end_of_archive};
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
 use crate::cluster::Cluster;
+use crate::cluster::call::TRIES;
 use crate::id::{Attempt, BackupId};
 use crate::report::{Counts, Event, Events, Omission, Problem};
 use crate::resource::{Kind, ObjectName};
@@ -141,12 +143,9 @@ pub async fn objects(
 ) -> Result<Saved, Error> {
     let mut files = Files::begin(store, request).await?;
     let saving = Saving::new(cluster, request, pin, events);
-    let result = tokio::select! {
-        result = saving.run(&mut files) => result,
-        () = cancel.cancelled() => Err(Error::Cancelled),
-    };
+    let result = until_cancelled(cancel, saving.run(&mut files)).await;
     match result {
-        Ok(()) => saving.finish(files).await,
+        Ok(()) => until_settled(cancel, saving.finish(files)).await,
         Err(error) => {
             files.abort().await;
             Err(error)
@@ -191,14 +190,16 @@ impl<'a> Saving<'a> {
     }
 
     async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
-        crds::compare(self).await?;
+        let difference = crds::compare(self).await?;
+        let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
+        let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
         match self.request.wanted {
             Wanted::Cluster => {
-                let tasks = self.request.kinds.iter().map(ListTask::whole).collect();
+                let tasks = kinds.iter().map(ListTask::whole).collect();
                 self.list_all(tasks, filled).await
             }
             Wanted::Namespaces(namespaces) => {
-                let tasks = closure::namespaced(self.request.kinds, namespaces);
+                let tasks = closure::namespaced(&kinds, namespaces);
                 self.list_all(tasks, filled).await?;
                 closure::cluster_scoped(self, filled).await
             }
@@ -208,45 +209,22 @@ impl<'a> Saving<'a> {
     /// Makes lists, several at a time.
     async fn list_all(&self, tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
         self.gathered().counts.kinds += tasks.len() as u64;
-        let mut lists =
-            stream::iter(tasks).map(|task| async move { self.list(&task, filled).await }).buffer_unordered(LISTS);
+        let mut lists = stream::iter(tasks)
+            .map(|task| async move {
+                let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
+                self.list(&task, filled, &choose).await
+            })
+            .buffer_unordered(LISTS);
         while let Some(result) = lists.next().await {
             result?;
         }
         Ok(())
     }
 
-    /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
-    async fn list(&self, task: &ListTask, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
-        let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
-        let mut listed = Listed::default();
-        let choose = |item: &Item<'_>, text: &str| self.choose(task, item, text);
-        let mut result = list::list(self.cluster, task, revision.as_deref(), filled, &mut listed, choose).await;
-        if matches!(&result, Err(error) if error.is_expired()) {
-            if self.request.restart_when_compacted {
-                return result;
-            }
-            self.gathered().pin.release(&task.kind, "the revision was compacted while it was listed", String::new());
-            let choose = |item: &Item<'_>, text: &str| self.choose(task, item, text);
-            result = list::list(self.cluster, task, None, filled, &mut listed, choose).await;
-        }
-        // a kind that was released on the way is named already, with that reason
-        let expected = if result.is_ok() { self.gathered().pin.of(&task.kind).map(str::to_owned) } else { None };
-        match result {
-            Err(error @ (Error::Store(_) | Error::Archive(_) | Error::Thread(_) | Error::Cancelled)) => {
-                return Err(error);
-            }
-            Err(error) => self.problem(task, &error),
-            Ok(()) => (),
-        }
-        self.note(task, listed, expected);
-        Ok(())
-    }
-
     /// Decides on one item, and notes what it needs.
-    fn choose(&self, task: &ListTask, item: &Item<'_>, text: &str) -> Choice {
+    fn choose(&self, kind: &Kind, item: &Item<'_>, text: &str) -> Choice {
         let meta = &item.metadata;
-        let namespace = task.kind.namespaced.then_some(&*meta.namespace);
+        let namespace = kind.namespaced.then_some(&*meta.namespace);
         let own = match (self.request.wanted, namespace) {
             (Wanted::Namespaces(namespaces), Some(namespace)) if !namespaces.contains(namespace) => {
                 return Choice::Pass;
@@ -254,13 +232,13 @@ impl<'a> Saving<'a> {
             (Wanted::Namespaces(_), Some(_)) => true,
             _ => false,
         };
-        if let Some(rule) = self.omitted(&task.kind, namespace, meta) {
+        if let Some(rule) = self.omitted(kind, namespace, meta) {
             return Choice::Omit(rule);
         }
-        if own && let Err(error) = needs_of(&task.kind, text, &mut self.gathered().needs) {
-            tracing::warn!(kind = %task.kind, namespace, name = &*meta.name, %error, "what it needs is not known");
+        if own && let Err(error) = needs_of(kind, text, &mut self.gathered().needs) {
+            tracing::warn!(%kind, namespace, name = &*meta.name, %error, "what it needs is not known");
         }
-        if task.kind.is("persistentvolumeclaims") {
+        if kind.is("persistentvolumeclaims") {
             self.note_claim(namespace, &meta.name, text);
         }
         Choice::Take
@@ -285,45 +263,9 @@ impl<'a> Saving<'a> {
         })
     }
 
-    fn problem(&self, task: &ListTask, error: &Error) {
-        let subject = match &task.namespace {
-            Some(namespace) => format!("{} in namespace {namespace}", task.kind),
-            None => task.kind.key(),
-        };
-        self.tell(Problem { subject, message: error.to_string() });
-    }
-
     fn tell(&self, problem: Problem) {
         self.events.send(Event::Problem(problem.clone()));
         self.gathered().problems.push(problem);
-    }
-
-    /// Adds up what a list gave.
-    fn note(&self, task: &ListTask, listed: Listed, expected: Option<String>) {
-        let mut gathered = self.gathered();
-        if expected.is_some_and(|expected| expected != listed.revision) {
-            gathered.pin.release(
-                &task.kind,
-                "its API does not list at the revision asked for",
-                listed.revision.clone(),
-            );
-        }
-        if let Some(unpinned) = gathered.pin.unpinned.get_mut(&task.kind.key()) {
-            unpinned.revision.clone_from(&listed.revision);
-        }
-        gathered.counts.objects += listed.objects;
-        gathered.counts.bytes += listed.bytes;
-        gathered.counts.kinds_done += 1;
-        let sum = gathered.kinds.entry(task.kind.clone()).or_default();
-        sum.objects += listed.objects;
-        sum.bytes += listed.bytes;
-        sum.revision = listed.revision;
-        for (rule, objects) in listed.omitted {
-            *sum.omitted.entry(rule).or_default() += objects;
-        }
-        let counts = gathered.counts;
-        drop(gathered);
-        self.events.progress(counts);
     }
 
     /// Takes compressed frames as they come and gives them their places.
@@ -403,8 +345,17 @@ impl Files {
     async fn begin(store: &dyn Store, request: &SaveRequest<'_>) -> Result<Self, Error> {
         let key = |name| data_key(request.id, request.attempt, name);
         let objects = FileUpload::begin(store, key("objects.tar.zst")).await?;
-        let index = FileUpload::begin(store, key("index.jsonl.zst")).await?;
-        Ok(Self { objects, index, writer: IndexWriter::new()? })
+        let begun = match FileUpload::begin(store, key("index.jsonl.zst")).await {
+            Ok(index) => IndexWriter::new().map(|writer| (index, writer)).map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok((index, writer)) => Ok(Self { objects, index, writer }),
+            Err(error) => {
+                objects.abort().await;
+                Err(error)
+            }
+        }
     }
 
     async fn finish(self) -> Result<(File, File), Error> {
@@ -420,8 +371,13 @@ impl Files {
             index.abort().await;
             return Err(error);
         }
-        let (objects, index) = (objects.finish().await, index.finish().await);
-        Ok((objects?, index?))
+        match objects.finish().await {
+            Ok(objects) => Ok((objects, index.finish().await?)),
+            Err(error) => {
+                index.abort().await;
+                Err(error)
+            }
+        }
     }
 
     async fn abort(self) {
@@ -433,6 +389,16 @@ impl Files {
 impl ListTask {
     /// All objects of a kind.
     fn whole(kind: &Kind) -> Self {
-        Self { kind: kind.clone(), namespace: None, name: None }
+        Self { kind: kind.clone(), namespace: None, name: None, tries: TRIES }
+    }
+
+    /// The objects of a kind in one namespace.
+    fn within(kind: &Kind, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::whole(kind) }
+    }
+
+    /// One object of a kind that has no namespaces.
+    fn named(kind: &Kind, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..Self::whole(kind) }
     }
 }

@@ -62,6 +62,11 @@ impl Labels<'_> {
         self.0.iter().find(|(k, _)| &**k == key).map(|(_, value)| &**value)
     }
 
+    /// The keys, in the order of the JSON.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| &**key)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,18 +6,22 @@
 //! what the API server serves is passed in as [`kinds::Served`].
 //!
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
+//! - `claims`: what a backup says of volume data that nothing saves
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
+//! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
 //! - `needs`: the cluster-scoped objects that namespaced ones need
 //! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
 //! - `waves`: the order of a restore
 //! - `owners`: owner references: who is created after whom, and the new uids
 //! - `mapping`: `--map-namespace`
+//! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
 //! - `verdict`: what happens to each object, and the digest of a plan
 
 pub mod builtin;
 pub mod claims;
+pub mod hooks;
 mod json;
 pub mod kinds;
 pub mod mapping;

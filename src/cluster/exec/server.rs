@@ -1,4 +1,4 @@
-//! A stand-in for the API server's exec, for tests: one connection, WebSocket (RFC 6455) by hand, subprotocol
+//! A stand-in for the API server's exec, for tests: one connection or many, WebSocket (RFC 6455) by hand, subprotocol
 //! v5.channel.k8s.io. Models: the handshake with `Sec-WebSocket-Accept`, channel-numbered binary messages, the empty
 //! messages that open each channel, masked client frames, an answer that is no upgrade, a connection that just ends.
 
@@ -35,6 +35,54 @@ pub(crate) async fn refusing_server(code: u16, body: String) -> kube::Client {
         Box::pin(async move { stream.write_all(answer.as_bytes()).await.unwrap() })
     };
     serve(speak).await.0
+}
+
+/// What a server with many connections answers to a request.
+pub(crate) enum Answer {
+    /// A status and a body.
+    Json(u16, String),
+    /// An exec that runs these steps.
+    Exec(Vec<Step>),
+}
+
+/// Starts a server that answers every request by its first line, such as `GET /version HTTP/1.1`, one on each connection.
+pub(crate) async fn api_server(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> kube::Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            // a client that gave up has closed; its test looks at its own side
+            tokio::spawn(async move { answer_one(stream, answer.as_ref()).await.ok() });
+        }
+    });
+    kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+}
+
+async fn answer_one(mut stream: TcpStream, answer: &(impl Fn(&str) -> Answer + Sync)) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    let length = field("content-length: ").parse().unwrap_or(0);
+    stream.read_exact(&mut vec![0; length]).await?;
+    match answer(head.lines().next().unwrap()) {
+        Answer::Json(code, body) => {
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
+            stream.write_all((head + &body).as_bytes()).await
+        }
+        Answer::Exec(steps) => {
+            speak(stream, field("sec-websocket-key: "), steps).await;
+            Ok(())
+        }
+    }
 }
 
 async fn serve<F>(speak: F) -> (kube::Client, Arc<Mutex<String>>)

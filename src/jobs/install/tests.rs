@@ -83,6 +83,18 @@ fn rights_are_the_least_that_do() {
 }
 
 #[test]
+fn the_right_to_run_commands_comes_only_when_asked_for() {
+    let exec = |objects: &[Value]| objects.iter().any(|object| object.to_string().contains("pods/exec"));
+    assert!(!exec(&objects(&options()).unwrap()));
+    let objects = objects(&InstallOptions { hooks: true, ..options() }).unwrap();
+    let expected = (String::new(), "pods/exec".to_owned(), vec!["get".to_owned(), "create".to_owned()]);
+    assert_eq!(rules(&objects, "ClusterRole", "kubectl-backup-hooks"), [expected]);
+    let binding = find(&objects, "ClusterRoleBinding", "kubectl-backup-hooks-kb");
+    let subjects = json!([{ "kind": "ServiceAccount", "name": READER, "namespace": "kb" }]);
+    assert_eq!((&binding["subjects"], &binding["roleRef"]["name"]), (&subjects, &json!("kubectl-backup-hooks")));
+}
+
+#[test]
 fn roles_and_configuration_are_put_in() {
     let given = InstallOptions {
         reader_role_arn: Some("arn:r".into()),

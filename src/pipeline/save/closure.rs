@@ -4,7 +4,7 @@
 use super::list::ListTask;
 use super::{Error, Saving};
 use crate::archive::frame::FilledFrame;
-use crate::pipeline::save::list::{self, Choice, Item, Listed};
+use crate::pipeline::save::list::{Choice, Item};
 use crate::resource::Kind;
 use crate::rules::needs::needs_of;
 use std::collections::BTreeSet;
@@ -20,17 +20,9 @@ pub(super) fn namespaced(kinds: &[Kind], namespaces: &BTreeSet<String>) -> Vec<L
     let mut tasks = Vec::new();
     for kind in kinds {
         if kind.is("namespaces") {
-            tasks.extend(namespaces.iter().map(|name| ListTask {
-                kind: kind.clone(),
-                namespace: None,
-                name: Some(name.clone()),
-            }));
+            tasks.extend(namespaces.iter().map(|name| ListTask::named(kind, name)));
         } else if kind.namespaced && namespaces.len() <= OWN_LISTS {
-            tasks.extend(namespaces.iter().map(|namespace| ListTask {
-                kind: kind.clone(),
-                namespace: Some(namespace.clone()),
-                name: None,
-            }));
+            tasks.extend(namespaces.iter().map(|namespace| ListTask::within(kind, namespace)));
         } else if kind.namespaced {
             tasks.push(ListTask::whole(kind));
         }
@@ -86,23 +78,16 @@ async fn list_needed(
     kind: &Kind,
     which: &Which,
 ) -> Result<(), Error> {
-    let single: Vec<Option<String>> = match which {
-        Which::Named(names) if names.len() <= OWN_NAMES => names.iter().cloned().map(Some).collect(),
-        _ => vec![None],
-    };
-    for name in single {
-        let task = ListTask { kind: kind.clone(), namespace: None, name };
-        let revision = saving.gathered().pin.of(kind).map(str::to_owned);
-        let mut listed = Listed::default();
-        let choose = |item: &Item<'_>, text: &str| saving.choose_needed(kind, which, item, text);
-        let result = list::list(saving.cluster, &task, revision.as_deref(), filled, &mut listed, choose).await;
-        match result {
-            Err(error) if error.is_expired() && saving.request.restart_when_compacted => return Err(error),
-            Err(error @ Error::Cluster(_)) => saving.problem(&task, &error),
-            Err(error) => return Err(error),
-            Ok(()) => (),
+    let tasks: Vec<ListTask> = match which {
+        Which::Named(names) if names.len() <= OWN_NAMES => {
+            names.iter().map(|name| ListTask::named(kind, name)).collect()
         }
-        saving.note(&task, listed, None);
+        _ => vec![ListTask::whole(kind)],
+    };
+    saving.gathered().counts.kinds += tasks.len() as u64;
+    for task in tasks {
+        let choose = |item: &Item<'_>, text: &str| saving.choose_needed(kind, which, item, text);
+        saving.list(&task, filled, &choose).await?;
     }
     Ok(())
 }

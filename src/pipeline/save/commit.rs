@@ -35,21 +35,30 @@ pub async fn put_file(
 /// back to see whose it is.
 ///
 /// # Errors
-/// The bucket's; the backup doesn't exist then, or it exists whole.
+/// The bucket's refusal: then there is no manifest, and what the attempt stored may be removed. [`Error::Unsure`] where
+/// nobody can tell: then it must stay.
 pub async fn manifest(store: &dyn Store, manifest: &Manifest) -> Result<Committed, Error> {
     let key = manifest_key(&manifest.id);
     let Err(error) = store.create(&key, Bytes::from(manifest.to_bytes()?)).await else { return Ok(Committed::Ours) };
-    if !matches!(error, store::Error::Exists { .. }) && !error.is_transient() {
-        return Err(error.into());
+    let unsure = |source: Error| Error::Unsure { id: manifest.id.clone(), source: Box::new(source) };
+    // presence is asked by LIST: with rights limited to a prefix S3 may answer 403 to a GET of what isn't there
+    match store.list(&key).await {
+        Ok(found) if found.iter().any(|object| object.key == key) => (),
+        // a request that was given up may still arrive
+        Ok(_) if error.is_transient() => return Err(unsure(error.into())),
+        Ok(_) if !matches!(error, store::Error::Exists { .. }) => return Err(error.into()),
+        _ => return Err(unsure(error.into())),
     }
     let standing = match store.get(&key, MANIFEST_LIMIT).await {
-        Ok(bytes) => Manifest::read(&manifest.id, &bytes)?,
-        Err(_) => return Err(error.into()),
+        Ok(bytes) => Manifest::read(&manifest.id, &bytes).map_err(|error| unsure(error.into()))?,
+        Err(_) => return Err(unsure(error.into())),
     };
     if standing.attempt == manifest.attempt {
         return Ok(Committed::Ours);
     }
-    discard(store, &manifest.id, &manifest.attempt).await?;
+    if let Err(error) = discard(store, &manifest.id, &manifest.attempt).await {
+        tracing::warn!(%error, "what this attempt stored is left for a later run to sweep");
+    }
     Ok(Committed::Theirs(Box::new(standing)))
 }
 

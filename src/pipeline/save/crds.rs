@@ -1,25 +1,40 @@
 //! Compares the CustomResourceDefinitions that there are at the backup's revision with what discovery found before it
-//! was chosen. A definition without a kind in discovery means objects that nobody lists; a kind without its definition
-//! one that was deleted meanwhile. Either is a problem in the report, never silence.
+//! was chosen. A kind that was defined in between is listed as well; one whose definition is gone by then had no objects
+//! left at the revision; a definition that is established and that discovery doesn't come to list means objects that
+//! nobody can list: a problem in the report, never silence.
 
 use super::Saving;
+use crate::cluster::discover::Discovery;
 use crate::pipeline::Error;
-use crate::report::{Event, Problem};
-use crate::resource::Kind;
+use crate::report::Problem;
+use crate::resource::{Kind, ObjectName};
 use crate::rules::builtin;
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
 
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
-const UNSERVED: &str = "its CustomResourceDefinition is there at the backup's revision, but discovery doesn't list the kind, so what it holds is not saved\nhint: it may have been made a moment ago, then run the backup again; else its conditions tell why it isn't served";
-const UNDEFINED: &str = "discovery lists the kind, but its CustomResourceDefinition is not there at the backup's revision: it was deleted meanwhile\nhint: run the backup again";
+const UNSERVED: &str = "its CustomResourceDefinition is established at the backup's revision, but discovery doesn't list the kind, so what it holds is not saved\nhint: `kubectl get crd NAME -o yaml` tells why it isn't served";
+/// How long discovery may take to list a kind that is established.
+const DISCOVERY_LAG: Duration = Duration::from_secs(10);
 
-/// Compares, and notes every difference as a problem. Who may not list the definitions is not compared.
+/// In what the revision differs from discovery.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// Kinds that were defined since discovery.
+    pub(super) late: Vec<Kind>,
+    /// Kinds, by key, that are no longer defined at the revision.
+    pub(super) gone: BTreeSet<String>,
+}
+
+/// Compares. Who may not list the definitions is not compared.
 ///
 /// # Errors
 /// When the revision is compacted and the run is to start again.
-pub(super) async fn compare(saving: &Saving<'_>) -> Result<(), Error> {
+pub(super) async fn compare(saving: &Saving<'_>) -> Result<Difference, Error> {
     let served = saving.request.served;
-    let Some(crds) = served.iter().find(|kind| kind.is(CRDS)) else { return Ok(()) };
+    let mut difference = Difference::default();
+    let Some(crds) = served.iter().find(|kind| kind.is(CRDS)) else { return Ok(difference) };
     let revision = saving.gathered().pin.of(crds).map(str::to_owned);
     let found = match saving.cluster.list_names_at(crds, revision.as_deref()).await {
         Err(error) if error.is_expired() && saving.request.restart_when_compacted => return Err(error.into()),
@@ -30,25 +45,46 @@ pub(super) async fn compare(saving: &Saving<'_>) -> Result<(), Error> {
         Ok(found) => found.into_iter().map(|listed| listed.name.name).collect(),
         Err(error) => {
             not_compared(saving, &error);
-            return Ok(());
+            return Ok(difference);
         }
     };
-    let mut undefined = undefined(&defined, served);
+    let undefined = undefined(&defined, served);
     if !undefined.is_empty() {
         match saving.cluster.aggregated().await {
-            Ok(aggregated) => undefined.retain(|kind| !aggregated.contains(&kind.api_version())),
-            Err(error) => {
-                not_compared(saving, &error);
-                undefined.clear();
+            Ok(aggregated) => {
+                let gone = undefined.into_iter().filter(|kind| !aggregated.contains(&kind.api_version()));
+                difference.gone = gone.map(Kind::key).collect();
             }
+            Err(error) => not_compared(saving, &error),
         }
     }
-    let unserved = unserved(&defined, served).into_iter().map(|key| (key.clone(), UNSERVED));
-    let undefined = undefined.into_iter().map(|kind| (kind.key(), UNDEFINED));
-    for (subject, message) in unserved.chain(undefined) {
-        problem(saving, Problem { subject, message: message.to_owned() });
+    for key in &difference.gone {
+        saving.events.note(format!("`{key}` was deleted since discovery: nothing of it is left at the revision"));
     }
-    Ok(())
+    for key in unserved(&defined, served) {
+        difference.late.extend(late(saving, crds, key).await?);
+    }
+    Ok(difference)
+}
+
+/// The kind that a definition makes and that discovery didn't list, once it does.
+async fn late(saving: &Saving<'_>, crds: &Kind, key: &str) -> Result<Option<Kind>, Error> {
+    let deadline = Instant::now() + DISCOVERY_LAG;
+    loop {
+        if let Some(served) = saving.cluster.discover().await?.get(key) {
+            saving.events.note(format!("`{key}` was defined since discovery, and is saved too"));
+            return Ok(Some(served.kind.clone()));
+        }
+        let definition = saving.cluster.get(crds, &ObjectName::new(None, key)).await?;
+        if !definition.is_some_and(|definition| Discovery::is_established(&definition)) {
+            return Ok(None); // not in use yet, or gone again: nobody can have made objects of it
+        }
+        if Instant::now() > deadline {
+            saving.tell(Problem { subject: key.to_owned(), message: UNSERVED.to_owned() });
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The definitions, by name, which is the key of their kind, that discovery knows nothing of.
@@ -67,13 +103,8 @@ fn not_compared(saving: &Saving<'_>, error: &crate::cluster::Error) {
         saving.events.note(format!("discovery is not compared with the CustomResourceDefinitions: {error}"));
     } else {
         let message = format!("discovery could not be compared with them: {error}");
-        problem(saving, Problem { subject: CRDS.to_owned(), message });
+        saving.tell(Problem { subject: CRDS.to_owned(), message });
     }
-}
-
-fn problem(saving: &Saving<'_>, problem: Problem) {
-    saving.events.send(Event::Problem(problem.clone()));
-    saving.gathered().problems.push(problem);
 }
 
 #[cfg(test)]

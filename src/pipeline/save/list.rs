@@ -7,7 +7,8 @@ use crate::pipeline::Error;
 use crate::pipeline::cut::{CutError, Cutter, Part};
 use crate::resource::Kind;
 use crate::rules::Labels;
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -65,6 +66,8 @@ pub(super) struct ListTask {
     pub(super) namespace: Option<String>,
     /// Only the object of this name.
     pub(super) name: Option<String>,
+    /// How often each page is asked for.
+    pub(super) tries: u32,
 }
 
 /// What a list gave.
@@ -76,6 +79,9 @@ pub(super) struct Listed {
     pub(super) revision: String,
     /// The last item that was looked at, as etcd orders them: namespace, `/`, name.
     pub(super) last: String,
+    /// Whether an item came out of that order, so that nobody can tell what a list would still have given that broke
+    /// off. The API servers of aggregated APIs may do that.
+    pub(super) unordered: bool,
     /// What was left out, by rule.
     pub(super) omitted: BTreeMap<&'static str, u64>,
 }
@@ -90,7 +96,7 @@ struct OpenPage<'a, C> {
     passed_over: &'a str,
     /// Items of this page so far, in this reading of it.
     position: u64,
-    meta: ListMeta,
+    meta: Option<ListMeta>,
     full: Vec<FilledFrame>,
 }
 
@@ -134,7 +140,7 @@ async fn all_pages<C: Chooser>(
     listed: &mut Listed,
     chooser: &mut C,
 ) -> Result<(), Error> {
-    let passed_over = std::mem::take(&mut listed.last);
+    let passed_over = listed.last.clone();
     let mut token = String::new();
     loop {
         let page = Page {
@@ -144,6 +150,7 @@ async fn all_pages<C: Chooser>(
             token: (!token.is_empty()).then_some(token.as_str()),
             name: task.name.as_deref(),
             limit: PAGE,
+            tries: task.tries,
         };
         let meta = whole_page(cluster, &page, frames, frame, listed, chooser, &passed_over).await?;
         if token.is_empty() {
@@ -170,7 +177,6 @@ async fn whole_page<C: Chooser>(
     let mut tried = 0;
     loop {
         tried += 1;
-        let meta = ListMeta::default();
         let mut open = OpenPage {
             kind: page.kind,
             frame,
@@ -179,35 +185,43 @@ async fn whole_page<C: Chooser>(
             seen: &mut seen,
             passed_over,
             position: 0,
-            meta,
+            meta: None,
             full: Vec::new(),
         };
-        match read_page(cluster, page, frames, &mut open).await {
-            Err(Error::Cluster(error)) if error.is_transient() && tried < PAGE_TRIES => {
+        // what fails before the first byte was tried often enough by then
+        let chunks = cluster.open_page(page).await?;
+        match read_page(chunks, frames, &mut open).await {
+            Ok(meta) => return Ok(meta),
+            Err(error) if tried == PAGE_TRIES => return Err(error),
+            Err(Error::Cluster(error)) if error.is_transient() => {
                 tracing::debug!(%error, tried, "reading the page again");
+                cluster.rest(tried, &error).await;
             }
-            Err(Error::Cut { source: CutError::Truncated(_), .. }) if tried < PAGE_TRIES => (),
+            // it ended early, or a proxy's words stand in it
+            Err(Error::Cut { source: CutError::Truncated(_) | CutError::Syntax(..), what }) => {
+                let error = crate::cluster::Error::Transport { what, message: "the answer broke off".to_owned() };
+                cluster.rest(tried, &error).await;
+            }
             Err(error) => return Err(error),
-            Ok(()) => return Ok(open.meta),
         }
     }
 }
 
 async fn read_page<C: Chooser>(
-    cluster: &Cluster,
-    page: &Page<'_>,
+    mut chunks: impl Stream<Item = Result<Bytes, crate::cluster::Error>> + Unpin,
     frames: &mpsc::Sender<FilledFrame>,
     open: &mut OpenPage<'_, C>,
-) -> Result<(), Error> {
-    let mut chunks = cluster.open_page(page).await?;
+) -> Result<ListMeta, Error> {
     let mut cutter = Cutter::default();
     while let Some(chunk) = chunks.next().await {
-        cutter.push(&chunk?, |part| open.part(part))?;
+        cutter.push(&chunk?, |part| open.part(part)).map_err(|error| open.named(error))?;
         for frame in std::mem::take(&mut open.full) {
             send(frames, frame).await?;
         }
     }
-    cutter.finish().map_err(|source| open.cut_error(source))
+    cutter.finish().map_err(|source| open.cut_error(source))?;
+    // every list states it: `{}` is no list, and must not be taken for an empty one
+    open.meta.take().ok_or_else(|| open.cut_error(CutError::Syntax("it has no metadata", 0)))
 }
 
 async fn send(frames: &mpsc::Sender<FilledFrame>, frame: FilledFrame) -> Result<(), Error> {
@@ -225,8 +239,8 @@ impl<C: Chooser> OpenPage<'_, C> {
         match part {
             Part::Item(bytes) => self.item(bytes),
             Part::Field { key: b"\"metadata\"", value } => {
-                self.meta =
-                    serde_json::from_slice(value).map_err(|_| self.cut_error(CutError::Syntax("metadata", 0)))?;
+                let meta = serde_json::from_slice(value).map_err(|_| CutError::Syntax("metadata", 0))?;
+                self.meta = Some(meta);
                 Ok(())
             }
             Part::Field { .. } => Ok(()),
@@ -241,10 +255,12 @@ impl<C: Chooser> OpenPage<'_, C> {
         if !self.seen.is_new(self.position, &item.metadata) {
             return Ok(());
         }
-        self.note_place(&item.metadata);
-        if self.listed.last.as_str() <= self.passed_over {
+        let place = place_of(&item.metadata);
+        if !self.passed_over.is_empty() && *place <= *self.passed_over {
             return Ok(());
         }
+        self.listed.unordered |= *place < *self.listed.last;
+        self.listed.last = place;
         match (self.chooser)(&item, text) {
             Choice::Pass => return Ok(()),
             Choice::Omit(rule) => {
@@ -269,18 +285,22 @@ impl<C: Chooser> OpenPage<'_, C> {
         Ok(())
     }
 
-    fn note_place(&mut self, meta: &ItemMeta<'_>) {
-        self.listed.last.clear();
-        if !meta.namespace.is_empty() {
-            self.listed.last.push_str(&meta.namespace);
-            self.listed.last.push('/');
+    /// Names the kind in what the cutter says.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Cut { source, .. } => self.cut_error(source),
+            other => other,
         }
-        self.listed.last.push_str(&meta.name);
     }
 
     fn cut_error(&self, source: CutError) -> Error {
         Error::Cut { what: format!("listing `{}`", self.kind), source }
     }
+}
+
+/// Where an item stands in etcd's order.
+fn place_of(meta: &ItemMeta<'_>) -> String {
+    if meta.namespace.is_empty() { meta.name.to_string() } else { format!("{}/{}", meta.namespace, meta.name) }
 }
 
 impl Seen {

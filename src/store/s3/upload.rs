@@ -13,6 +13,9 @@ use tokio::task::JoinSet;
 
 /// Parts that S3 takes in one upload.
 const PARTS_LIMIT: i32 = 10_000;
+/// Bytes up to which a buffer grows as it is filled. Beyond, it gets the room of a whole part at once: each doubling on
+/// the way would leave a hole of some MiB behind.
+const SMALL: usize = 256 * 1024;
 
 /// A body on its way into a bucket.
 pub(super) struct S3Upload {
@@ -94,6 +97,9 @@ impl S3Upload {
         while !bytes.is_empty() {
             if self.buffer.len() == self.bucket.part_size {
                 self.send_part().await?;
+            }
+            if self.buffer.len() + bytes.len() > SMALL && self.buffer.capacity() < self.bucket.part_size {
+                self.buffer.reserve(self.bucket.part_size - self.buffer.len());
             }
             let some = bytes.split_to(bytes.len().min(self.bucket.part_size - self.buffer.len()));
             self.buffer.extend_from_slice(&some);

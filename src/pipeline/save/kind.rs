@@ -1,0 +1,192 @@
+//! One list with all that is tried before it becomes a problem in the report: read on after a compaction, and namespace
+//! by namespace where the API server can't give the whole, so that one broken object (a Secret that can't be decrypted,
+//! a resource whose conversion webhook is dead) costs one namespace.
+
+use super::list::{self, Choice, Item, ListTask, Listed};
+use super::{Saving, Wanted};
+use crate::archive::frame::FilledFrame;
+use crate::cluster;
+use crate::pipeline::Error;
+use crate::report::Problem;
+use tokio::sync::mpsc;
+
+/// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
+const TRIES_EACH: u32 = 3;
+
+/// Decides on an item of a list.
+pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
+
+impl Saving<'_> {
+    /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
+    pub(super) async fn list(
+        &self,
+        task: &ListTask,
+        filled: &mpsc::Sender<FilledFrame>,
+        choose: &Choose<'_>,
+    ) -> Result<(), Error> {
+        let mut listed = Listed::default();
+        let result = self.pinned(task, filled, &mut listed, choose).await;
+        let (last, unordered) = (listed.last.clone(), listed.unordered);
+        self.note(task, listed);
+        match result {
+            Ok(()) => (),
+            Err(error) if self.ends_run(&error) => return Err(error),
+            Err(error) if task.may_be_split() && is_broken(&error) && !unordered => {
+                self.by_namespace(task, &error, &last, filled, choose).await?;
+            }
+            Err(error) => self.problem(task, &error),
+        }
+        let counts = {
+            let mut gathered = self.gathered();
+            gathered.counts.kinds_done += 1;
+            gathered.counts
+        };
+        self.events.progress(counts);
+        Ok(())
+    }
+
+    /// Makes a list at the backup's revision. Where that is compacted on the way and the run doesn't start again, the
+    /// rest is listed as it is.
+    async fn pinned(
+        &self,
+        task: &ListTask,
+        filled: &mpsc::Sender<FilledFrame>,
+        listed: &mut Listed,
+        choose: &Choose<'_>,
+    ) -> Result<(), Error> {
+        let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
+        let each = |item: &Item<'_>, text: &str| choose(item, text);
+        let result = list::list(self.cluster, task, revision.as_deref(), filled, listed, each).await;
+        match (result, revision) {
+            (Err(error), Some(_)) if error.is_expired() && self.request.restart_when_compacted => Err(error),
+            (Err(error), revision) if error.is_expired() && !listed.unordered => {
+                if revision.is_some() {
+                    let why = "the revision was compacted while it was listed";
+                    self.gathered().pin.release(&task.kind, why, String::new());
+                }
+                list::list(self.cluster, task, None, filled, listed, each).await
+            }
+            (Ok(()), Some(revision)) if listed.revision != revision => {
+                let why = "its API does not list at the revision asked for";
+                self.gathered().pin.release(&task.kind, why, listed.revision.clone());
+                Ok(())
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Lists what is missing of a kind whose list broke off at `last`, namespace by namespace.
+    async fn by_namespace(
+        &self,
+        task: &ListTask,
+        broken: &Error,
+        last: &str,
+        filled: &mpsc::Sender<FilledFrame>,
+        choose: &Choose<'_>,
+    ) -> Result<(), Error> {
+        self.events.note(format!("{broken}; it is listed namespace by namespace"));
+        let namespaces = match self.namespaces().await {
+            Ok(namespaces) => namespaces,
+            Err(error) if self.ends_run(&error) => return Err(error),
+            Err(_) => {
+                self.problem(task, broken);
+                return Ok(());
+            }
+        };
+        // `last` is the place of an item, or empty; what comes before it was looked at
+        let begun = last.split_once('/').map(|(namespace, _)| namespace);
+        for namespace in namespaces {
+            if begun.is_some_and(|begun| namespace != begun && format!("{namespace}/") < format!("{begun}/")) {
+                continue;
+            }
+            let own = ListTask { tries: TRIES_EACH, ..ListTask::within(&task.kind, &namespace) };
+            let mut listed = Listed::default();
+            if begun == Some(namespace.as_str()) {
+                last.clone_into(&mut listed.last);
+            }
+            let result = self.pinned(&own, filled, &mut listed, choose).await;
+            self.note(&own, listed);
+            match result {
+                Err(error) if self.ends_run(&error) => return Err(error),
+                Err(error) => self.problem(&own, &error),
+                Ok(()) => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// The namespaces whose objects are saved, at the backup's revision.
+    async fn namespaces(&self) -> Result<Vec<String>, Error> {
+        if let Wanted::Namespaces(names) = self.request.wanted {
+            return Ok(names.iter().cloned().collect());
+        }
+        let Some(kind) = self.request.kinds.iter().find(|kind| kind.is("namespaces")) else {
+            return Err(Error::NotFound("namespaces can't be listed".to_owned()));
+        };
+        let revision = self.gathered().pin.of(kind).map(str::to_owned);
+        let listed = match self.cluster.list_names_at(kind, revision.as_deref()).await {
+            Err(error) if error.is_expired() && !self.request.restart_when_compacted => {
+                self.cluster.list_names_at(kind, None).await
+            }
+            other => other,
+        };
+        Ok(listed?.into_iter().map(|listed| listed.name.name).collect())
+    }
+
+    /// Whether nothing more can be had from the run after this.
+    fn ends_run(&self, error: &Error) -> bool {
+        match error {
+            Error::Cluster(_) => error.is_expired() && self.request.restart_when_compacted,
+            Error::Cut { .. } | Error::NotFound(_) => false,
+            _ => true,
+        }
+    }
+
+    fn problem(&self, task: &ListTask, error: &Error) {
+        let subject = match (&task.namespace, &task.name) {
+            (Some(namespace), _) => format!("{} in namespace {namespace}", task.kind),
+            (None, Some(name)) => format!("{} {name}", task.kind),
+            (None, None) => task.kind.key(),
+        };
+        self.tell(Problem { subject, message: error.to_string() });
+    }
+
+    /// Adds up what a list gave.
+    fn note(&self, task: &ListTask, listed: Listed) {
+        let mut gathered = self.gathered();
+        if let Some(unpinned) = gathered.pin.unpinned.get_mut(&task.kind.key()) {
+            unpinned.revision.clone_from(&listed.revision);
+        }
+        gathered.counts.objects += listed.objects;
+        gathered.counts.bytes += listed.bytes;
+        let sum = gathered.kinds.entry(task.kind.clone()).or_default();
+        sum.objects += listed.objects;
+        sum.bytes += listed.bytes;
+        if !listed.revision.is_empty() {
+            sum.revision = listed.revision;
+        }
+        for (rule, objects) in listed.omitted {
+            *sum.omitted.entry(rule).or_default() += objects;
+        }
+    }
+}
+
+impl ListTask {
+    /// Whether it is a list of several namespaces.
+    fn may_be_split(&self) -> bool {
+        self.kind.namespaced && self.namespace.is_none() && self.name.is_none()
+    }
+}
+
+/// Whether a list failed in a way that a smaller one may not: something in it can't be read.
+fn is_broken(error: &Error) -> bool {
+    match error {
+        Error::Cut { .. } => true,
+        Error::Cluster(error) => match error {
+            cluster::Error::Api { status, .. } => status.code >= 500,
+            cluster::Error::Transport { .. } | cluster::Error::Timeout { .. } | cluster::Error::Answer { .. } => true,
+            cluster::Error::Connect { .. } => false,
+        },
+        _ => false,
+    }
+}

@@ -1,0 +1,422 @@
+//! A fake API server below the real `kube::Client`: aggregated discovery, paged lists at exact revisions, metadata-only
+//! lists, single objects, creates. Faults are put in front of requests by name, so that a test can go through every
+//! request that a run makes.
+
+use crate::world::{KINDS, World, kind, place};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::{Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use kube::client::Body;
+use kubectl_backup::cluster::Cluster;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Bytes of a chunk of an answer: few, so that chunks end anywhere.
+const CHUNK: usize = 61;
+/// Objects in a page, however many are asked for.
+const PAGE: usize = 3;
+
+/// What goes wrong with a request. Numbers are per cent of the body.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// An answer with this code.
+    Status(u16),
+    /// An answer with this code that says when to come again.
+    RetryAfter(u16),
+    /// An answer with this code whose text never ends.
+    StatusStalls(u16),
+    /// The connection breaks before anything happens.
+    Reset,
+    /// It happens, and the connection breaks before the answer.
+    ResetAfter,
+    /// Nothing happens, and no answer comes.
+    Silent,
+    /// It happens, and no answer comes.
+    SilentAfter,
+    /// The body breaks off with an error.
+    BreaksOff(usize),
+    /// The body ends early, as if that were all.
+    Ends(usize),
+    /// The body comes to here and no further.
+    Stalls(usize),
+    /// From here on the body is not what was sent.
+    Rots(usize),
+    /// A proxy's page instead of an answer.
+    Page,
+    /// `{}`.
+    Nothing,
+    /// Every chunk takes 40 seconds.
+    Slow,
+    /// The revisions so far are compacted before the request is looked at.
+    Compact,
+}
+
+/// A fault for requests of this name, the one of that number or all of them.
+#[derive(Clone, Debug)]
+struct Rule {
+    name: String,
+    number: Option<usize>,
+    fault: Fault,
+}
+
+type Hook = Box<dyn Fn(&str, usize) + Send>;
+
+pub(crate) struct State {
+    pub(crate) world: World,
+    /// Somebody else writes between requests.
+    pub(crate) churn: bool,
+    /// Revisions below this one are no longer kept.
+    compacted: u64,
+    /// Objects that can't be read: `(kind, place)`, with an empty place for all of a kind.
+    pub(crate) broken: Vec<(usize, String)>,
+    /// Whether kinds that count for themselves are listed in an order of their own, too.
+    pub(crate) unordered: bool,
+    /// Whether a group's server is down.
+    pub(crate) stale: bool,
+    seen: Vec<(String, usize)>,
+    counts: BTreeMap<String, usize>,
+    rules: Vec<Rule>,
+    hook: Option<Hook>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Mutex<State>>);
+
+/// An answer that is not yet on its way: code, seconds after which to try again, body.
+type Answer = (u16, Option<u32>, String);
+/// A body on its way.
+type Answered = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
+
+impl Api {
+    pub(crate) fn new(world: World) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            world,
+            churn: false,
+            compacted: 0,
+            broken: Vec::new(),
+            unordered: false,
+            stale: false,
+            seen: Vec::new(),
+            counts: BTreeMap::new(),
+            rules: Vec::new(),
+            hook: None,
+        })))
+    }
+
+    /// A cluster with everything in it, in which somebody else is at work.
+    pub(crate) fn busy() -> Self {
+        let api = Self::new(World::full());
+        api.state().churn = true;
+        api
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Puts a fault in front of a request: of that number among those of its name, or of all of them.
+    pub(crate) fn fault(&self, name: &str, number: Option<usize>, fault: Fault) -> &Self {
+        self.state().rules.push(Rule { name: name.to_owned(), number, fault });
+        self
+    }
+
+    /// Calls this at each request with its name and number, before anything happens.
+    pub(crate) fn at_each(&self, hook: impl Fn(&str, usize) + Send + 'static) {
+        self.state().hook = Some(Box::new(hook));
+    }
+
+    /// Every request so far: its name, and how many of that name came before.
+    pub(crate) fn seen(&self) -> Vec<(String, usize)> {
+        self.state().seen.clone()
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        });
+        let client = kube::Client::new(service, "default");
+        Cluster::new(client.clone(), client)
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Answered>, tower::BoxError> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await?;
+        let asked = Asked::read(&parts);
+        let (fault, answer) = {
+            let mut state = self.state();
+            let fault = state.note(&asked.name);
+            let before = match fault {
+                Some(Fault::Status(code) | Fault::StatusStalls(code)) => Some(refusal(code, "Injected")),
+                Some(Fault::RetryAfter(code)) => {
+                    let (code, _, text) = refusal(code, "Injected");
+                    Some((code, Some(3), text))
+                }
+                Some(Fault::Reset | Fault::Silent) => Some((0, None, String::new())),
+                Some(Fault::Page) => Some((200, None, "<html>{\"items\":[]}</html>".to_owned())),
+                Some(Fault::Nothing) => Some((200, None, "{}".to_owned())),
+                Some(Fault::Compact) => {
+                    state.world.revision += 10;
+                    state.compacted = state.world.revision;
+                    None
+                }
+                _ => None,
+            };
+            let answer = before.unwrap_or_else(|| state.handle(&asked, &body));
+            if state.churn && asked.method == "GET" {
+                state.world.churn();
+            }
+            (fault, answer)
+        };
+        match fault {
+            Some(Fault::Reset | Fault::ResetAfter) => return Err("connection reset by peer".into()),
+            Some(Fault::Silent | Fault::SilentAfter) => std::future::pending().await,
+            _ => (),
+        }
+        let (code, retry_after, text) = answer;
+        let mut response = Response::builder().status(code);
+        if let Some(seconds) = retry_after {
+            response = response.header("retry-after", seconds);
+        }
+        Ok(response.body(stream(text.into_bytes(), fault))?)
+    }
+}
+
+/// A body in small chunks, with what the fault makes of it.
+fn stream(mut bytes: Vec<u8>, fault: Option<Fault>) -> Answered {
+    let share = |percent: usize| (bytes.len() * percent / 100).min(bytes.len().saturating_sub(1));
+    let (keep, tail): (usize, Option<Fault>) = match fault {
+        Some(Fault::BreaksOff(percent) | Fault::Ends(percent) | Fault::Stalls(percent)) => (share(percent), fault),
+        Some(Fault::StatusStalls(_)) => (share(50), fault),
+        Some(Fault::Rots(percent)) => {
+            let from = share(percent);
+            bytes[from..].fill(b'#');
+            (bytes.len(), None)
+        }
+        _ => (bytes.len(), None),
+    };
+    bytes.truncate(keep);
+    let chunks: Vec<Bytes> = bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
+    let slow = fault == Some(Fault::Slow);
+    let body = futures::stream::iter(chunks).then(move |chunk| async move {
+        if slow {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+        }
+        Ok::<_, std::io::Error>(Frame::data(chunk))
+    });
+    let broken = || Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset in the middle"));
+    StreamBody::new(match tail {
+        Some(Fault::BreaksOff(_)) => body.chain(futures::stream::once(std::future::ready(broken()))).boxed(),
+        Some(Fault::Stalls(_) | Fault::StatusStalls(_)) => body.chain(futures::stream::pending()).boxed(),
+        _ => body.boxed(),
+    })
+}
+
+/// A request, understood.
+struct Asked {
+    name: String,
+    method: String,
+    path: String,
+    query: BTreeMap<String, String>,
+    metadata_only: bool,
+}
+
+impl Asked {
+    fn read(parts: &http::request::Parts) -> Self {
+        let query: BTreeMap<String, String> =
+            url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        let accept = parts.headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let metadata_only = accept.contains("as=PartialObjectMetadataList");
+        let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+        let mut name = format!("{method} {path}");
+        if metadata_only {
+            name += if query.get("limit").is_some_and(|limit| limit == "1") { " revision" } else { " names" };
+        }
+        if let Some(selector) = query.get("fieldSelector") {
+            name += &format!(" {selector}");
+        }
+        if let Some(token) = query.get("continue") {
+            let page: usize = token.split(':').nth(1).unwrap().parse().unwrap();
+            name += &format!(" page {page}");
+        }
+        Self { name, method, path, query, metadata_only }
+    }
+
+    /// Kind, namespace and name that the path means.
+    fn object(&self) -> Option<(usize, Option<&str>, Option<&str>)> {
+        let segments: Vec<&str> = self.path.trim_start_matches('/').split('/').collect();
+        let (group, rest) = match segments.as_slice() {
+            ["api", "v1", rest @ ..] => ("", rest),
+            ["apis", group, "v1", rest @ ..] => (*group, rest),
+            _ => return None,
+        };
+        let find = |resource: &str| KINDS.iter().position(|def| def.group == group && def.resource == resource);
+        match rest {
+            ["namespaces"] => Some((find("namespaces")?, None, None)),
+            ["namespaces", name] => Some((find("namespaces")?, None, Some(name))),
+            ["namespaces", namespace, resource] => Some((find(resource)?, Some(namespace), None)),
+            ["namespaces", namespace, resource, name] => Some((find(resource)?, Some(namespace), Some(name))),
+            [resource] => Some((find(resource)?, None, None)),
+            [resource, name] => Some((find(resource)?, None, Some(name))),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    /// Counts a request and says what goes wrong with it.
+    fn note(&mut self, name: &str) -> Option<Fault> {
+        let count = self.counts.entry(name.to_owned()).or_default();
+        let number = *count;
+        *count += 1;
+        self.seen.push((name.to_owned(), number));
+        if let Some(hook) = &self.hook {
+            hook(name, number);
+        }
+        let rule =
+            self.rules.iter().find(|rule| rule.name == name && rule.number.is_none_or(|wanted| wanted == number));
+        rule.map(|rule| rule.fault)
+    }
+
+    fn handle(&mut self, asked: &Asked, body: &[u8]) -> Answer {
+        match asked.path.as_str() {
+            "/api" => return ok(&self.discovery(|group| group.is_empty())),
+            "/apis" => return ok(&self.discovery(|group| !group.is_empty())),
+            "/version" => return ok(&json!({"gitVersion": "v1.36.3"})),
+            _ => (),
+        }
+        let Some((kind, namespace, name)) = asked.object().filter(|(kind, ..)| self.world.is_served(&KINDS[*kind]))
+        else {
+            return refusal(404, "NotFound");
+        };
+        match (asked.method.as_str(), name) {
+            ("GET", None) => self.list(asked, kind, namespace),
+            ("GET", Some(name)) => match self.world.get(kind, &place(namespace, name)) {
+                Some(text) => (200, None, World::whole(kind, text)),
+                None => refusal(404, "NotFound"),
+            },
+            ("POST", None) => self.create(asked, kind, namespace, body),
+            _ => refusal(405, "MethodNotAllowed"),
+        }
+    }
+
+    fn discovery(&self, wanted: impl Fn(&str) -> bool) -> Value {
+        let mut groups = BTreeMap::<&str, Vec<Value>>::new();
+        for def in KINDS.iter().filter(|def| wanted(def.group) && self.world.is_served(def)) {
+            groups.entry(def.group).or_default().push(json!({
+                "resource": def.resource,
+                "responseKind": {"group": def.group, "version": "v1", "kind": def.kind},
+                "scope": if def.namespaced { "Namespaced" } else { "Cluster" },
+                "verbs": ["create", "delete", "get", "list", "update", "watch"],
+            }));
+        }
+        let group = |(name, resources): (&str, Vec<Value>)| json!({"metadata": {"name": name}, "versions": [{"version": "v1", "freshness": "Current", "resources": resources}]});
+        let mut items: Vec<Value> = groups.into_iter().map(group).collect();
+        if self.stale && wanted("stale.example") {
+            items.push(json!({"metadata": {"name": "stale.example"}, "versions": [{"version": "v1", "freshness": "Stale", "resources": []}]}));
+        }
+        json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+    }
+
+    fn list(&self, asked: &Asked, kind: usize, namespace: Option<&str>) -> Answer {
+        let def = &KINDS[kind];
+        let current = self.world.revision_of(kind);
+        let (revision, page, after) = match (asked.query.get("continue"), asked.query.get("resourceVersion")) {
+            (Some(token), _) => {
+                let mut parts = token.splitn(3, ':');
+                let mut number = || parts.next().unwrap().parse::<u64>().unwrap();
+                let (revision, page) = (number(), number());
+                (revision, page, parts.next().unwrap().to_owned())
+            }
+            (None, Some(exact)) if !def.own_counter => (exact.parse().unwrap(), 0, String::new()),
+            _ => (current, 0, String::new()),
+        };
+        if revision < self.compacted && !def.own_counter {
+            return refusal(410, "Expired");
+        }
+        let limit = asked.query.get("limit").map_or(PAGE, |limit| limit.parse::<usize>().unwrap().min(PAGE));
+        let name = asked.query.get("fieldSelector").map(|selector| selector.strip_prefix("metadata.name=").unwrap());
+        let within = |place: &str| namespace.is_none_or(|n| place.strip_prefix(n).is_some_and(|r| r.starts_with('/')));
+        let matching =
+            self.world.at(kind, revision).filter(|(place, ..)| within(place) && name.is_none_or(|name| name == *place));
+        let mut left: Vec<(&str, &str, &str)> = if self.unordered && def.own_counter {
+            let all: Vec<_> = matching.collect();
+            all.into_iter().rev().skip(limit * usize::try_from(page).unwrap()).collect()
+        } else {
+            matching.filter(|(place, ..)| after.is_empty() || *place > after.as_str()).collect()
+        };
+        let is_last = left.len() <= limit;
+        left.truncate(limit);
+        let taken = left;
+        let unreadable = |place: &str| self.broken.iter().any(|(of, at)| *of == kind && (at.is_empty() || at == place));
+        if taken.iter().any(|(place, ..)| unreadable(place)) {
+            return refusal(500, "InternalError");
+        }
+        let token = match taken.last() {
+            Some((last, ..)) if !is_last => format!("{revision}:{}:{last}", page + 1),
+            _ => String::new(),
+        };
+        let meta = json!({"resourceVersion": revision.to_string(), "continue": token});
+        let text_of = |(_, text, meta): &(&str, &str, &str)| {
+            if asked.metadata_only { format!("{{\"metadata\":{meta}}}") } else { (*text).to_owned() }
+        };
+        let items: Vec<String> = taken.iter().map(text_of).collect();
+        let (version, name, items) = (def.api_version(), def.kind, items.join(","));
+        let text = if def.custom {
+            format!(
+                "{{\"apiVersion\":\"{version}\",\"items\":[{items}],\"kind\":\"{name}List\",\"metadata\":{meta}}}\n"
+            )
+        } else {
+            format!(
+                "{{\"kind\":\"{name}List\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[{items}]}}\n"
+            )
+        };
+        (200, None, text)
+    }
+
+    fn create(&mut self, asked: &Asked, number: usize, namespace: Option<&str>, body: &[u8]) -> Answer {
+        let Ok(mut object) = serde_json::from_slice::<Value>(body) else { return refusal(400, "BadRequest") };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if object["metadata"]["namespace"].as_str() != namespace || object["kind"] != KINDS[number].kind {
+            return refusal(400, "BadRequest");
+        }
+        if namespace.is_some_and(|namespace| self.world.get(kind("namespaces"), namespace).is_none()) {
+            return refusal(404, "NotFound");
+        }
+        let place = place(namespace, &name);
+        if self.world.get(number, &place).is_some() {
+            return refusal(409, "AlreadyExists");
+        }
+        let revision = self.world.next(number);
+        object["metadata"]["uid"] = json!(format!("{number:08x}-1111-4000-8000-{revision:012x}"));
+        object["metadata"]["resourceVersion"] = json!(revision.to_string());
+        object["metadata"]["managedFields"] = json!([{"manager": asked.query.get("fieldManager")}]);
+        if KINDS[number].resource == "customresourcedefinitions" {
+            object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
+        }
+        let answer = object.to_string();
+        if !KINDS[number].custom {
+            let fields = object.as_object_mut().unwrap();
+            fields.remove("apiVersion");
+            fields.remove("kind");
+        }
+        let meta = object["metadata"].to_string();
+        self.world.insert(number, &place, Some((object.to_string(), meta)));
+        (201, None, answer)
+    }
+}
+
+fn ok(value: &Value) -> Answer {
+    (200, None, value.to_string())
+}
+
+fn refusal(code: u16, reason: &str) -> Answer {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": format!("the fake says {reason}"), "code": code});
+    (code, None, status.to_string())
+}

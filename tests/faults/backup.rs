@@ -1,0 +1,156 @@
+//! Backups while the API server fails.
+
+use crate::api::{Api, Fault};
+use crate::bucket::Bucket;
+use crate::run::{Scope, Worker, assert_nothing_left, ending, folder, read_back};
+use kubectl_backup::report::Outcome;
+
+const ONCE: &[Fault] = &[
+    Fault::Status(429),
+    Fault::RetryAfter(429),
+    Fault::Status(500),
+    Fault::Status(502),
+    Fault::Status(503),
+    Fault::RetryAfter(503),
+    Fault::Status(504),
+    Fault::StatusStalls(503),
+    Fault::Reset,
+    Fault::ResetAfter,
+    Fault::Silent,
+    Fault::BreaksOff(0),
+    Fault::BreaksOff(40),
+    Fault::BreaksOff(99),
+    Fault::Ends(0),
+    Fault::Ends(60),
+    Fault::Ends(99),
+    Fault::Stalls(0),
+    Fault::Stalls(50),
+    Fault::Rots(0),
+    Fault::Rots(70),
+    Fault::Page,
+    Fault::Slow,
+];
+
+const FOR_EVER: &[Fault] = &[
+    Fault::RetryAfter(429),
+    Fault::Status(500),
+    Fault::Status(403),
+    Fault::Reset,
+    Fault::Silent,
+    Fault::BreaksOff(50),
+    Fault::Ends(70),
+    Fault::Stalls(80),
+    Fault::Rots(50),
+    Fault::Nothing,
+];
+
+/// Every request of a run without faults.
+pub(crate) async fn requests(scope: Scope) -> Vec<(String, usize)> {
+    let (api, folder) = (Api::busy(), folder());
+    let bucket = Bucket::new(folder.path()).await;
+    let result = Worker::default().back_up(&api, &bucket, scope).await;
+    assert_eq!(ending(&result), "Complete");
+    read_back(&api, &bucket, scope, "without faults").await;
+    let seen = api.seen();
+    assert!(seen.len() > 25, "{seen:?}");
+    seen
+}
+
+async fn any_request_may_fail_once(scope: Scope) {
+    for (name, number) in requests(scope).await {
+        for &fault in ONCE {
+            let about = format!("{name} #{number}: {fault:?}");
+            let (api, folder) = (Api::busy(), folder());
+            api.fault(&name, Some(number), fault);
+            let bucket = Bucket::new(folder.path()).await;
+            let result = Worker::default().back_up(&api, &bucket, scope).await;
+            assert_eq!(ending(&result), "Complete", "{about}");
+            assert!(api.seen().contains(&(name.clone(), number)), "{about} was never met");
+            read_back(&api, &bucket, scope, &about).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_request_of_a_backup_of_a_namespace_may_fail_once() {
+    any_request_may_fail_once(Scope::Shop).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_request_of_a_backup_of_the_cluster_may_fail_once() {
+    any_request_may_fail_once(Scope::Cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_json_object_is_not_taken_for_an_empty_answer() {
+    for (name, number) in requests(Scope::Cluster).await {
+        let about = format!("{name} #{number}");
+        let (api, folder) = (Api::busy(), folder());
+        api.fault(&name, Some(number), Fault::Nothing);
+        let bucket = Bucket::new(folder.path()).await;
+        match Worker::default().back_up(&api, &bucket, Scope::Cluster).await {
+            Ok(_) => _ = read_back(&api, &bucket, Scope::Cluster, &about).await,
+            // what is asked only once and is JSON as well as can be
+            Err(error) => {
+                let asked = ["GET /api", "GET /apis", "GET /api/v1/namespaces/kube-system"];
+                assert!(asked.contains(&name.as_str()), "{about}: {error:#}");
+                assert_nothing_left(bucket.root(), &about);
+            }
+        }
+    }
+}
+
+/// Requests whose answer is needed for nothing but where a kind counts: the list itself says that again.
+fn is_dispensable(name: &str) -> bool {
+    name.ends_with(" revision") && !name.contains("/namespaces revision")
+}
+
+async fn no_backup_is_complete_without_an_answer(scope: Scope) {
+    for (name, _) in requests(scope).await.into_iter().filter(|(_, number)| *number == 0) {
+        for &fault in FOR_EVER {
+            let about = format!("{name}, always: {fault:?}");
+            let (api, folder) = (Api::busy(), folder());
+            api.fault(&name, None, fault);
+            let bucket = Bucket::new(folder.path()).await;
+            let result = Worker::default().back_up(&api, &bucket, scope).await;
+            let Ok(done) = &result else {
+                assert_nothing_left(bucket.root(), &about);
+                continue;
+            };
+            let backup = read_back(&api, &bucket, scope, &about).await;
+            assert_eq!(backup.manifest.outcome, done.outcome, "{about}");
+            // a list of all namespaces can be had namespace by namespace; that is complete, and was compared just now
+            let had_otherwise = api.seen().iter().any(|(other, _)| {
+                let resource = name.rsplit('/').next().unwrap().split(' ').next().unwrap();
+                other.contains("/namespaces/") && other.ends_with(&format!("/{resource}"))
+            });
+            if !is_dispensable(&name) && !had_otherwise {
+                assert_eq!(done.outcome, Outcome::Partial, "{about}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_backup_of_a_namespace_is_complete_without_an_answer() {
+    no_backup_is_complete_without_an_answer(Scope::Shop).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_backup_of_the_cluster_is_complete_without_an_answer() {
+    no_backup_is_complete_without_an_answer(Scope::Cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_for_ten_seconds_costs_time_only() {
+    let (api, folder) = (Api::busy(), folder());
+    for (name, _) in requests(Scope::Shop).await {
+        for number in 0..3 {
+            api.fault(&name, Some(number), Fault::Reset);
+        }
+    }
+    let bucket = Bucket::new(folder.path()).await;
+    let result = Worker::default().back_up(&api, &bucket, Scope::Shop).await;
+    assert_eq!(ending(&result), "Complete");
+    read_back(&api, &bucket, Scope::Shop, "away").await;
+}

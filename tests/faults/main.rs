@@ -1,0 +1,18 @@
+//! The engine among failures: every request to the API server and every call of the store goes wrong once, or for ever,
+//! or is the last thing that a killed process did. Time stands still: retries and timeouts cost nothing.
+//!
+//! `Complete` is believed of no backup here. Each is read back by the engine and by zstd, tar and SHA-256 alone, and
+//! compared byte for byte with what the fake API server held at the manifest's revision.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api;
+mod backup;
+mod broken;
+mod bucket;
+mod cancel;
+mod consistency;
+mod kill;
+mod restore;
+mod run;
+mod storing;
+mod world;
