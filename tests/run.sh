@@ -20,6 +20,9 @@ wait $binaries || { tail -n 30 "$CACHE/build-binaries.log"; exit 1; }
 step "tests without a cluster"
 cargo test --locked --target "$TARGET" --lib --bins --test floors
 
+step "one instant, on control planes of its own"
+cargo test --locked --target "$TARGET" --test consistency
+
 step "image"
 . tests/cluster/job-image.sh
 build_job_image

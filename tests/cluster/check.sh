@@ -163,6 +163,16 @@ step "an up that is killed on its way"
 bash -c 'timeout -s KILL 1.5 setsid --wait ./up b; true' >/dev/null 2>&1 # the inner bash keeps "Killed" to itself
 ./down b
 
+step "a control plane goes with whoever asked for it"
+asked=$(mktemp -d); mkfifo "$asked/end"
+./control-plane with check <"$asked/end" >"$asked/env" 2>"$asked/log" & plane=$!
+exec 8>"$asked/end"
+wait_for 60 "the control plane" "$asked/log" grep -qx ready "$asked/env"
+must_contain "$(KUBECONFIG=$(sed -n 's/^KUBECONFIG=//p' "$asked/env") "$(./build-binaries.sh)/kubectl" get namespaces)" kube-system
+exec 8>&-
+wait $plane || fail "the script of the control plane failed: $(cat "$asked/log")"
+rm -rf "$asked"
+
 step "all down, twice"
 all_down; all_down
 trap - EXIT

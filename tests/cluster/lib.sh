@@ -128,7 +128,7 @@ process_start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 server_runs() {
   local pid start
   read -r pid start 2>/dev/null <"$1/pid" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] &&
-    [ "$(sed 's/.*) //' "/proc/$pid/stat" | cut -c1)" != Z ]
+    [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)" != Z ]
 }
 stop_server() {
   local dir=$1 pid deadline=$((SECONDS + 10))

@@ -44,11 +44,6 @@ pub(crate) fn looking_glass(client: kube::Client, page: u32, seen: Seen, before:
     kube::Client::new(service, "default")
 }
 
-/// Does nothing.
-pub(crate) fn nothing() -> Before {
-    Arc::new(|_| Box::pin(std::future::ready(())))
-}
-
 /// A folder with backups in it.
 pub(crate) struct Backups {
     folder: TempDir,

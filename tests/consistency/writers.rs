@@ -1,11 +1,12 @@
 //! Writers that change three kinds in a fixed order, and the states that they never make.
 
 use crate::api::{Api, KINDS, Kind};
-use crate::engine::Backup;
+use crate::engine::{Backup, Before};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Objects of each kind that stay, so that what the writers change is spread over several pages.
@@ -24,9 +25,11 @@ fn counter(kind: Kind, writer: u64) -> String {
     format!("{place}-counter-{writer}")
 }
 
-/// Writers, until they are told to stop.
+/// Writers, until they are told to stop. They write once for every second request of a backup, so that every backup has
+/// writes all along, and the machine is not busy with those between two backups.
 pub(crate) struct Writers {
     stop: Arc<AtomicBool>,
+    pace: Arc<Semaphore>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -41,14 +44,27 @@ impl Writers {
                 api.create(kind, &counter(kind, writer)).await;
             }
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        let tasks = (0..WRITERS).map(|writer| tokio::spawn(write(api.clone(), writer, stop.clone()))).collect();
-        Self { stop, tasks }
+        let (stop, pace) = (Arc::new(AtomicBool::new(false)), Arc::new(Semaphore::new(0)));
+        let one = |writer| tokio::spawn(write(api.clone(), writer, stop.clone(), pace.clone()));
+        let tasks = (0..WRITERS).map(one).collect();
+        Self { stop, pace, tasks }
+    }
+
+    /// Lets them write as often as requests are seen.
+    pub(crate) fn paced(&self) -> Before {
+        let (pace, requests) = (self.pace.clone(), AtomicU64::new(0));
+        Arc::new(move |_| {
+            if requests.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                pace.add_permits(1);
+            }
+            Box::pin(std::future::ready(()))
+        })
     }
 
     /// Waits until all have ended a round.
     pub(crate) async fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.pace.close();
         for task in self.tasks {
             task.await.expect("a writer that wrote to its end");
         }
@@ -57,18 +73,23 @@ impl Writers {
 
 /// A Secret, a ConfigMap that belongs to it, an Order that belongs to that; a number on one object of each in the same
 /// order; then away with the three in the other order.
-async fn write(api: Api, writer: u64, stop: Arc<AtomicBool>) {
+async fn write(api: Api, writer: u64, stop: Arc<AtomicBool>, pace: Arc<Semaphore>) {
+    // a closed semaphore lets the last round end
+    let turn = async || drop(pace.acquire().await.map(tokio::sync::SemaphorePermit::forget));
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
         round += 1;
         let name = format!("{:02}-chain-{writer}-{round}", (round * 37 + writer * 11) % STAYING);
         for kind in KINDS {
+            turn().await;
             api.create(kind, &name).await;
         }
         for kind in KINDS {
+            turn().await;
             api.number(kind, &counter(kind, writer), round).await;
         }
         for kind in KINDS.into_iter().rev() {
+            turn().await;
             api.delete(kind, &name).await;
         }
     }
