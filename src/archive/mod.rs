@@ -15,7 +15,7 @@ pub mod path;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Bytes that are not what their digest or length says.
-    #[error("{what} is damaged: {why}\nhint: restore from another copy of this backup; `verify` lists what is damaged")]
+    #[error("{what} is damaged: {why}\nhint: nothing was applied; restore from another backup: `kubectl backup list`")]
     Damaged {
         /// The file, frame or line.
         what: String,

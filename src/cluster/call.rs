@@ -132,16 +132,7 @@ pub(super) fn chunks(what: String, body: Body) -> impl futures::Stream<Item = Re
 }
 
 pub(super) fn transport(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        source = cause.source();
-    }
-    Error::Transport { what: what.to_owned(), message }
+    Error::Transport { what: what.to_owned(), message: super::chain(error) }
 }
 
 /// Parses an answer. The error tells where, never what: an answer may hold Secret values.

@@ -1,6 +1,6 @@
 //! Finding the API server: from a kubeconfig as kubectl does, or from inside a pod.
 
-use super::{Cluster, Error, READ_TIMEOUT};
+use super::{Cluster, Error, READ_TIMEOUT, chain};
 use http::HeaderValue;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -39,7 +39,7 @@ pub struct Connected {
 /// # Errors
 /// [`Error::Connect`] with what is wrong in the kubeconfig.
 pub async fn from_kubeconfig(options: &ConnectOptions) -> Result<Connected, Error> {
-    let connect = |error: &dyn std::error::Error| Error::Connect { message: text_of(error) };
+    let connect = |error: &(dyn std::error::Error + 'static)| Error::Connect { message: chain(error) };
     let choice = KubeConfigOptions {
         context: options.context.clone(),
         cluster: options.cluster.clone(),
@@ -70,7 +70,7 @@ pub async fn from_kubeconfig(options: &ConnectOptions) -> Result<Connected, Erro
 /// # Errors
 /// [`Error::Connect`] outside of a pod.
 pub fn in_cluster() -> Result<Cluster, Error> {
-    let mut config = Config::incluster().map_err(|error| Error::Connect { message: text_of(&error) })?;
+    let mut config = Config::incluster().map_err(|error| Error::Connect { message: chain(&error) })?;
     // gzip costs the API server as much as the whole pipeline here, and the network inside a cluster is fast
     config.disable_compression = true;
     clients(config, None)
@@ -83,21 +83,8 @@ fn clients(mut config: Config, request_timeout: Option<Duration>) -> Result<Clus
     let mut api = config.clone();
     api.read_timeout = Some(request_timeout.unwrap_or(READ_TIMEOUT));
     api.reset_reader_on_write = true;
-    let client = |config| Client::try_from(config).map_err(|error| Error::Connect { message: text_of(&error) });
+    let client = |config| Client::try_from(config).map_err(|error| Error::Connect { message: chain(&error) });
     Ok(Cluster::new(client(api)?, client(config)?))
-}
-
-fn text_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Whether `NO_PROXY` names the API server's host. kube 5.0.0 compares it with the proxy's own host instead.

@@ -180,7 +180,7 @@ impl Exec<'_> {
                 Error::Forbidden { namespace, pod, message: status.message }
             }
             kube::Error::Api(status) => Error::NotStarted { pod, command, message: status.message, code: status.code },
-            other => Error::Connect { pod, message: chain(&other) },
+            other => Error::Connect { pod, message: super::chain(&other) },
         }
     }
 }
@@ -266,20 +266,6 @@ fn exit_code(status: &Status) -> Result<i32, String> {
     let causes = status.details.iter().flat_map(|details| details.causes.iter().flatten());
     let mut codes = causes.filter(|cause| cause.reason.as_deref() == Some("ExitCode"));
     codes.find_map(|cause| cause.message.as_deref()?.parse().ok()).ok_or(message)
-}
-
-/// An error with its causes on one line; causes that the text before already holds are left out.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

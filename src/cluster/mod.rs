@@ -149,6 +149,20 @@ impl Error {
 /// How long a server may stay silent in the middle of an answer.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// An error with its causes, each said once: many of the layers below repeat what the next one says.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// What a request is about, for error texts: `listing secrets in namespace shop`.
 pub(crate) fn about(deed: &str, kind: &Kind, namespace: Option<&str>) -> String {
     match namespace {

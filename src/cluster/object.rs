@@ -17,6 +17,9 @@ const SEGMENT: &AsciiSet =
 /// The name under which the API server notes our writes in `managedFields`.
 pub const FIELD_MANAGER: &str = "kubectl-backup";
 
+/// Asks for the metadata of what was written: the rest is known, and may be large.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+
 /// What the API server says of an object that it has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -77,7 +80,7 @@ impl Cluster {
             what: about("creating", kind, name.namespace.as_deref()),
             method: Method::POST,
             uri: format!("{}?fieldManager={FIELD_MANAGER}", kind.list_path(name.namespace.as_deref())),
-            accept: super::call::JSON,
+            accept: METADATA,
             body,
             secret: kind.is("secrets"),
         };

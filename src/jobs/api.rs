@@ -2,7 +2,7 @@
 
 use super::error::{Error, Rule};
 use super::text::line;
-use crate::cluster::exec::chain;
+use crate::cluster::chain;
 use std::fmt;
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, Wanted, pin};
 use crate::pipeline::{Error, sweep};
 use crate::report::{Event, Events, ExitCode, Omission, Outcome, Phase, Problem};
 use crate::resource::{Kind, ObjectName};
+use crate::rules::claims::VolumeData;
 use crate::rules::kinds::Served;
 use crate::rules::selection::{self, Namespaces};
 use crate::rules::similar;
@@ -22,11 +23,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What to back up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTask {
     /// Namespaces or globs of them; `None` for everything.
     pub namespaces: Option<Vec<String>>,
+    /// What is to become of the data behind claims.
+    #[serde(default)]
+    pub volumes: VolumeData,
 }
 
 /// `report.json`.
@@ -87,7 +91,7 @@ async fn attempt(
     events.phase(Phase::Discovering);
     let target = Target::discover(task, cluster, events).await?;
     events.phase(Phase::Saving);
-    let mut saved = saved(id, &target, cluster, store, context, events).await?;
+    let mut saved = saved(id, task, &target, cluster, store, context, events).await?;
     saved.problems.extend(target.problems.clone());
     saved.omissions.extend(target.omissions.clone());
 
@@ -135,7 +139,10 @@ impl Target {
         let problems: Vec<Problem> = stale.collect();
         problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
         let mut target = Self { identity, wanted, kinds: Vec::new(), problems, omissions: Vec::new() };
-        discovery.kinds.into_iter().for_each(|served| target.choose(served));
+        let stale = discovery.stale;
+        // the problem of its group says it; asking for each kind would take minutes to fail
+        let answers = |served: &Served| !stale.contains(&served.kind.api_version());
+        discovery.kinds.into_iter().filter(answers).for_each(|served| target.choose(served));
         Ok(target)
     }
 
@@ -207,6 +214,7 @@ fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {
 /// Saves at one revision. When that is compacted on the way, all kinds start again once at a new one.
 async fn saved(
     id: &BackupId,
+    task: &BackupTask,
     target: &Target,
     cluster: &Cluster,
     store: &dyn Store,
@@ -219,6 +227,7 @@ async fn saved(
         attempt: &context.attempt,
         wanted: &target.wanted,
         kinds: &target.kinds,
+        volumes: task.volumes,
         install_namespace: &context.install_namespace,
         restart_when_compacted: true,
     };

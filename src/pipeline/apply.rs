@@ -19,14 +19,17 @@ use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Objects written at once; an API server on two cores takes 2,000 objects/s then, and no more with more.
 const WRITES: usize = 32;
+/// KiB of objects on their way at once: what is large waits, so that memory follows this and not [`WRITES`] times the
+/// largest object. An object takes about three times its size on its way: its tree, its text, and the connection's.
+const KIB_IN_FLIGHT: u32 = 8 * 1024;
 /// How often what fails because another object isn't there yet is tried again.
 const TRIES: u32 = 4;
 /// The pause before that.
@@ -63,6 +66,8 @@ struct Write {
     name: ObjectName,
     was: Option<Uid>,
     body: Bytes,
+    /// Its share of [`KIB_IN_FLIGHT`].
+    _room: OwnedSemaphorePermit,
 }
 
 /// What carrying out needs, and what it gathers.
@@ -180,11 +185,16 @@ impl Apply<'_> {
             by_frame.entry(entries[self.plan.items[item].entry as usize].frame()).or_default().push(item);
         }
         let frames = by_frame.keys().copied().collect();
+        let room = Arc::new(Semaphore::new(KIB_IN_FLIGHT as usize));
         fetch::frames(self.store, self.backup, &frames, |frame, tar| {
-            let (by_frame, sender) = (&by_frame, &sender);
+            let (by_frame, sender, room) = (&by_frame, &sender, &room);
             async move {
                 for &item in by_frame.get(&frame).into_iter().flatten() {
-                    let write = self.adapt(gathered, item, &tar)?;
+                    let size = entries[self.plan.items[item].entry as usize].size() / 1024 + 1;
+                    let share = u32::try_from(size).unwrap_or(KIB_IN_FLIGHT).min(KIB_IN_FLIGHT);
+                    let room = room.clone().acquire_many_owned(share).await;
+                    let room = room.map_err(|_| Error::Thread("nobody writes any more".to_owned()))?;
+                    let write = self.adapt(gathered, item, &tar, room)?;
                     sender.send(write).await.map_err(|_| Error::Thread("nobody writes any more".to_owned()))?;
                 }
                 Ok(())
@@ -194,7 +204,13 @@ impl Apply<'_> {
     }
 
     /// Makes of a saved object what is written.
-    fn adapt(&self, gathered: &Mutex<Gathered>, item: usize, tar: &[u8]) -> Result<Write, Error> {
+    fn adapt(
+        &self,
+        gathered: &Mutex<Gathered>,
+        item: usize,
+        tar: &[u8],
+        room: OwnedSemaphorePermit,
+    ) -> Result<Write, Error> {
         let entry = &self.backup.index.entries()[self.plan.items[item].entry as usize];
         let kind = &self.backup.index.frame(entry).kind;
         let source = self.backup.index.object_name(entry);
@@ -219,6 +235,7 @@ impl Apply<'_> {
             name: target_name(kind, &source, self.mapping),
             was: entry.uid().cloned(),
             body: Bytes::from(body),
+            _room: room,
         })
     }
 

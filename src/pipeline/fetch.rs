@@ -1,12 +1,12 @@
 //! Reading a backup: its index, and frames by ranged GETs, every byte compared with its digest before it is used.
 
 use super::{Error, catalog};
+use crate::archive;
 use crate::archive::frame::FrameEntry;
 use crate::archive::index::Index;
 use crate::archive::manifest::Manifest;
 use crate::id::BackupId;
-use crate::report::ExitCode;
-use crate::store::Store;
+use crate::store::{self, Store};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
@@ -49,10 +49,11 @@ pub async fn with_index(store: &dyn Store, manifest: Manifest) -> Result<Backup,
 }
 
 /// Data that a manifest names and the bucket hasn't, or not whole, is damage, not absence.
-fn intact(result: Result<Bytes, crate::store::Error>, what: &str) -> Result<Bytes, Error> {
-    result.map_err(|error| match error.exit_code() {
-        ExitCode::NotFound | ExitCode::Integrity => crate::archive::Error::damaged(what, error.to_string()).into(),
-        _ => error.into(),
+fn intact(result: Result<Bytes, store::Error>, what: &str) -> Result<Bytes, Error> {
+    result.map_err(|error| match error {
+        store::Error::Integrity { place, why } => archive::Error::damaged(format!("`{place}`"), why).into(),
+        store::Error::NotFound { .. } => archive::Error::damaged(what, "it is not there").into(),
+        other => other.into(),
     })
 }
 
@@ -75,7 +76,7 @@ where
         .map(|numbers| async move {
             let start = frames[numbers[0]].offset;
             let end = numbers.last().map_or(start, |last| frames[*last].offset + frames[*last].size);
-            let bytes = intact(store.get_range(key, start..end).await, "the objects")?;
+            let bytes = intact(store.get_range(key, start..end).await, "the file of objects")?;
             Ok::<_, Error>((numbers, start, bytes))
         })
         .buffered(RANGES);

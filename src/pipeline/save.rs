@@ -26,7 +26,8 @@ use crate::archive::manifest::{File, data_key};
 use crate::cluster::Cluster;
 use crate::id::{Attempt, BackupId};
 use crate::report::{Counts, Event, Events, Omission, Problem};
-use crate::resource::Kind;
+use crate::resource::{Kind, ObjectName};
+use crate::rules::claims::{self, VolumeData};
 use crate::rules::needs::{Needs, needs_of};
 use crate::rules::selection;
 use crate::store::Store;
@@ -68,6 +69,8 @@ pub struct SaveRequest<'a> {
     pub wanted: &'a Wanted,
     /// The kinds to list; those that no rule leaves out.
     pub kinds: &'a [Kind],
+    /// What is to become of the data behind claims.
+    pub volumes: VolumeData,
     /// The namespace of our own Jobs, whose runs are not saved.
     pub install_namespace: &'a str,
     /// Whether a revision that is compacted on the way is an error (the caller starts again) or the rest is listed as
@@ -115,6 +118,8 @@ struct Gathered {
     kinds: BTreeMap<Kind, Listed>,
     problems: Vec<Problem>,
     needs: Needs,
+    /// Claims whose data is left out as it was asked for.
+    skipped_claims: u64,
     counts: Counts,
     pin: Pin,
 }
@@ -159,6 +164,7 @@ impl<'a> Saving<'a> {
             kinds: BTreeMap::new(),
             problems: Vec::new(),
             needs: Needs::default(),
+            skipped_claims: 0,
             counts: Counts::default(),
             pin,
         };
@@ -249,7 +255,22 @@ impl<'a> Saving<'a> {
         if own && let Err(error) = needs_of(&task.kind, text, &mut self.gathered().needs) {
             tracing::warn!(kind = %task.kind, namespace, name = &*meta.name, %error, "what it needs is not known");
         }
+        if task.kind.is("persistentvolumeclaims") {
+            self.note_claim(namespace, &meta.name, text);
+        }
         Choice::Take
+    }
+
+    /// Says of a claim that is saved what becomes of its data.
+    fn note_claim(&self, namespace: Option<&str>, name: &str, text: &str) {
+        match (claims::has_volume(text), self.request.volumes) {
+            (Ok(false), _) => (),
+            (_, VolumeData::Skip) => self.gathered().skipped_claims += 1,
+            (_, VolumeData::Save) => {
+                let subject = format!("persistentvolumeclaims {}", ObjectName::new(namespace, name));
+                self.tell(Problem { subject, message: claims::UNSAVED.to_owned() });
+            }
+        }
     }
 
     /// The rule that leaves an object out, if one does.
@@ -264,7 +285,10 @@ impl<'a> Saving<'a> {
             Some(namespace) => format!("{} in namespace {namespace}", task.kind),
             None => task.kind.key(),
         };
-        let problem = Problem { subject, message: error.to_string() };
+        self.tell(Problem { subject, message: error.to_string() });
+    }
+
+    fn tell(&self, problem: Problem) {
         self.events.send(Event::Problem(problem.clone()));
         self.gathered().problems.push(problem);
     }
@@ -332,6 +356,12 @@ impl<'a> Saving<'a> {
             };
             listed.omitted.iter().map(omission).collect::<Vec<_>>()
         });
+        let claims = Omission {
+            subject: "persistentvolumeclaims".to_owned(),
+            rule: claims::SKIPPED.to_owned(),
+            objects: Some(gathered.skipped_claims),
+        };
+        let omissions = omissions.chain((gathered.skipped_claims > 0).then_some(claims));
         let counts = Counts { bytes_stored: objects.size + index.size, ..gathered.counts };
         Ok(Saved {
             kinds: kinds.collect(),

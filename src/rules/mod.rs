@@ -17,6 +17,7 @@
 //! - `verdict`: what happens to each object, and the digest of a plan
 
 pub mod builtin;
+pub mod claims;
 mod json;
 pub mod kinds;
 pub mod mapping;

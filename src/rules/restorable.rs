@@ -77,7 +77,9 @@ impl Facts {
         let owners = if maker.is_some() { &[] } else { references };
         let mut facts =
             Self { marks: 0, maker, owners: owners.iter().filter(waits).map(|owner| Uid::parse(&owner.uid)).collect() };
-        facts.mark(Mark::Finalizers, metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()));
+        // those of Kubernetes' own controllers are taken away wherever there is a cluster
+        let foreign = |finalizer: &Text<'_>| !finalizer.starts_with("kubernetes.io/") && &**finalizer != "kubernetes";
+        facts.mark(Mark::Finalizers, metadata.finalizers.iter().flatten().any(foreign));
         facts.mark(Mark::Deleting, metadata.deletion_timestamp.is_some());
         facts.mark(Mark::OfRun, metadata.labels.get(RUN_LABEL).is_some());
         facts.mark_by_kind(kind, &object)?;
@@ -131,7 +133,7 @@ impl Facts {
         &self.owners
     }
 
-    /// Whether it has finalizers: restored, it can't be deleted unless their controllers run.
+    /// Whether it has finalizers of other controllers than Kubernetes' own: restored, it can't be deleted unless they run.
     pub fn has_finalizers(&self) -> bool {
         self.has(Mark::Finalizers)
     }
@@ -315,7 +317,8 @@ struct Metadata<'a> {
     annotations: Labels<'a>,
     #[serde(borrow)]
     owner_references: Option<Vec<Reference<'a>>>,
-    finalizers: Option<Vec<IgnoredAny>>,
+    #[serde(borrow)]
+    finalizers: Option<Vec<Text<'a>>>,
     deletion_timestamp: Option<IgnoredAny>,
 }
 

@@ -10,6 +10,7 @@ mod client;
 mod fault;
 mod identity;
 mod upload;
+mod web_identity;
 
 use super::{Error, Listed, PendingUpload, Store, Upload, key};
 use crate::config;

@@ -331,7 +331,9 @@ pub(crate) fn shop_objects(cluster: ClusterName, namespace: &str, suffix: &str) 
     let mut objects = vec![get(cluster, &["namespace", namespace])];
     objects.extend(shop_cluster_scoped(suffix).iter().map(|name| get(cluster, &[name])));
     let namespaced = get(cluster, &["-n", namespace, &kinds]);
-    objects.extend(namespaced["items"].as_array().expect("items").iter().cloned());
+    // never restored: every namespace is given its own, with the certificates of its cluster
+    let own = |object: &&Value| object["metadata"]["name"] == "kube-root-ca.crt";
+    objects.extend(namespaced["items"].as_array().expect("items").iter().filter(|object| !own(object)).cloned());
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");
     let mut jq = Command::new("jq");
     jq.arg("-L").arg(rules).args(["-c", "-S", "include \"tidy\"; map(tidied) | sort_by(.kind, .metadata.name)"]);
@@ -342,6 +344,22 @@ pub(crate) fn shop_objects(cluster: ClusterName, namespace: &str, suffix: &str) 
     let output = child.wait_with_output().expect("jq ends");
     writer.join().expect("the writer");
     serde_json::from_slice(&output.stdout).expect("jq's JSON")
+}
+
+/// The manifest of a backup, as it stands in the bucket.
+pub(crate) fn manifest(location: &Location, id: &str) -> Value {
+    serde_json::from_slice(&download(&format!("{}/backups/{id}.json", location.prefix))).expect("a manifest")
+}
+
+/// A backup of a namespace, made by a Job on cluster A; its manifest.
+pub(crate) fn backed_up(namespace: &str, location: &Location) -> Value {
+    installed(ClusterName::A);
+    let args = ["ns", namespace, "--location", &location.url, "-o", "json", "--volumes=skip"];
+    let told = backup(ClusterName::A, &args).exits(0).json();
+    let manifest = manifest(location, told["id"].as_str().expect("an id"));
+    assert_eq!((&told["outcome"], &manifest["outcome"]), (&Value::from("Complete"), &Value::from("Complete")));
+    assert_eq!(told["counts"]["objects"], manifest["counts"]["objects"], "what is told is what is stored");
+    manifest
 }
 
 /// The verdict of every object in a plan or restore.

@@ -37,7 +37,7 @@ fn a_location_that_is_not_configured() {
 #[test]
 fn a_cluster_without_init() {
     backup(A, &["ns", "default", "--install-namespace", "never-made"])
-        .exits(1)
+        .exits(5)
         .says(&["never-made", "kubectl backup init"]);
 }
 
@@ -57,7 +57,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
     backup(A, &["ns", "Not_A_Namespace", "--local", "--location", "file:///tmp/x"])
         .exits(2)
         .says(&["Not_A_Namespace", "hint:"]);
-    backup(A, &["restore", "latest", "--map-namespace", "a"]).exits(2).says(&["a", "FROM=TO"]);
+    backup(A, &["restore", "latest", "--map-namespace", "a"]).exits(2).says(&["'a'", "OLD=NEW"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::Bucket;
 use super::call::{Action, Deed, Patience};
 use super::identity::Environment;
+use super::web_identity::WebIdentity;
 use crate::config;
 use crate::store::{Error, PART_SIZE};
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -13,6 +14,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{FrameworkMetadata, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -78,7 +80,11 @@ async fn sdk_config(place: &config::S3, told_region: Option<&str>) -> Result<Sdk
         .retry_config(RetryConfig::standard().with_max_attempts(4))
         .identity_cache(IdentityCache::lazy().load_timeout(total).build())
         .timeout_config(timeouts);
-    Ok(loader.load().await)
+    let sdk = loader.load().await;
+    Ok(match WebIdentity::of_environment(&Environment::of_process(), &sdk) {
+        Some(provider) => sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build(),
+        None => sdk,
+    })
 }
 
 /// The S3 client. Retries and deadlines are in `call`, so that they cover bodies.

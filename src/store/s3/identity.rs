@@ -11,7 +11,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The settings of the environment by which the SDK finds credentials, for messages.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,14 @@ impl Environment {
                 || get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some(),
             keys: get("AWS_ACCESS_KEY_ID").is_some(),
             profile: get("AWS_PROFILE"),
+        }
+    }
+
+    /// The role and the file of a service account token, where they are what the credentials come from.
+    pub(super) fn web_identity(&self) -> Option<(&str, &Path)> {
+        match self {
+            Self { keys: false, profile: None, role_arn: Some(role), token_file: Some(file), .. } => Some((role, file)),
+            _ => None,
         }
     }
 
@@ -70,9 +78,8 @@ impl Environment {
 
     /// What to say about credentials that couldn't be got.
     pub(super) fn explain(&self, error: &CredentialsError) -> Fault {
-        let web_identity = !self.keys && self.profile.is_none() && self.role_arn.is_some();
-        if let (true, Some(path)) = (web_identity, &self.token_file) {
-            return self.explain_web_identity(error, path.clone());
+        if let Some((role, path)) = self.web_identity() {
+            return explain_web_identity(error, role, path);
         }
         if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
             return Fault::Final(none_found());
@@ -88,36 +95,35 @@ impl Environment {
         let unreachable = ["dispatch failure", "timed out", "timeout"].iter().any(|word| why.contains(word));
         credentials(format!("no credentials could be got: {why}"), hint, unreachable)
     }
+}
 
-    fn explain_web_identity(&self, error: &CredentialsError, path: PathBuf) -> Fault {
-        let role = self.role_arn.clone().unwrap_or_default();
-        let token = match std::fs::read_to_string(&path) {
-            Ok(token) => token.trim().to_owned(),
-            Err(unreadable) => {
-                let text = format!("the token in `{}` for role `{role}` can't be read: {unreadable}", path.display());
-                let hint = "AWS_WEB_IDENTITY_TOKEN_FILE names it; the kubelet puts it there for a location with a \
-                            `roleArn`, or for a service account with the annotation eks.amazonaws.com/role-arn";
-                return credentials(text, hint.to_owned(), false);
-            }
-        };
-        let claims = Claims::of(&token);
-        let Some(sts) = find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error) else {
-            let text = format!("role `{role}` can't be assumed: {}", causes(error));
-            return credentials(text, "check AWS_ROLE_ARN and the token".to_owned(), false);
-        };
-        let Some(refusal) = sts.as_service_error() else {
-            let text = format!("role `{role}` can't be assumed, STS can't be reached: {}", causes(sts));
-            let hint = "the pod needs a way to STS: internet access, a VPC endpoint for it, or AWS_ENDPOINT_URL_STS";
-            return credentials(text, hint.to_owned(), true);
-        };
-        let (code, message) = (refusal.code().unwrap_or("no code"), refusal.message().unwrap_or("no message"));
-        // A server may repeat what it was sent.
-        let message = if token.is_empty() { message.to_owned() } else { message.replace(&token, "(token)") };
-        let server_error = sts.raw_response().is_some_and(|answer| answer.status().as_u16() >= 500);
-        let passing = server_error || code == "IDPCommunicationError" || code.contains("Throttling");
-        let text = format!("role `{role}` can't be assumed: {code}: {message} ({claims})");
-        credentials(text, web_identity_hint(code, &message, &role, &claims), passing)
-    }
+fn explain_web_identity(error: &CredentialsError, role: &str, path: &Path) -> Fault {
+    let token = match std::fs::read_to_string(path) {
+        Ok(token) => token.trim().to_owned(),
+        Err(unreadable) => {
+            let text = format!("the token in `{}` for role `{role}` can't be read: {unreadable}", path.display());
+            let hint = "AWS_WEB_IDENTITY_TOKEN_FILE names it; the kubelet puts it there for a location with a \
+                        `roleArn`, or for a service account with the annotation eks.amazonaws.com/role-arn";
+            return credentials(text, hint.to_owned(), false);
+        }
+    };
+    let claims = Claims::of(&token);
+    let Some(sts) = find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error) else {
+        let text = format!("role `{role}` can't be assumed: {}", causes(error));
+        return credentials(text, "check AWS_ROLE_ARN and the token".to_owned(), false);
+    };
+    let Some(refusal) = sts.as_service_error() else {
+        let text = format!("role `{role}` can't be assumed, STS can't be reached: {}", causes(sts));
+        let hint = "the pod needs a way to STS: internet access, a VPC endpoint for it, or AWS_ENDPOINT_URL_STS";
+        return credentials(text, hint.to_owned(), true);
+    };
+    let (code, message) = (refusal.code().unwrap_or("no code"), refusal.message().unwrap_or("no message"));
+    // A server may repeat what it was sent.
+    let message = if token.is_empty() { message.to_owned() } else { message.replace(&token, "(token)") };
+    let server_error = sts.raw_response().is_some_and(|answer| answer.status().as_u16() >= 500);
+    let passing = server_error || code == "IDPCommunicationError" || code.contains("Throttling");
+    let text = format!("role `{role}` can't be assumed: {code}: {message} ({claims})");
+    credentials(text, web_identity_hint(code, &message, role, &claims), passing)
 }
 
 fn credentials(text: String, hint: String, transient: bool) -> Fault {

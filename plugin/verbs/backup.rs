@@ -1,0 +1,208 @@
+//! `ns` and `cluster`: make a backup.
+
+use crate::args::{Format, PlaceArgs, WaitArgs};
+use crate::document;
+use crate::run::{self, Ended, Manner, Run};
+use crate::screen::{Screen, print};
+use crate::session::Session;
+use crate::text::{count, safe, size, took};
+use crate::verbs::list::outcome_color;
+use clap::ValueEnum;
+use kubectl_backup::operations::Verb;
+use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::report::{ExitCode, Outcome, Problem};
+use kubectl_backup::rules::claims::VolumeData;
+use serde::Serialize;
+
+/// Back up namespaces, and the cluster-scoped objects they need
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kubectl backup ns shop
+  kubectl backup ns shop 'team-*' --wait=false
+  ID=$(kubectl backup ns shop -o name)
+  kubectl backup ns shop --local   # into ~/.local/share/kubectl-backup")]
+pub(crate) struct NamespacesArgs {
+    /// Namespaces, or globs of them such as 'team-*'
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) shared: SharedArgs,
+}
+
+/// Back up everything in the cluster
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kubectl backup cluster
+  kubectl backup cluster --timeout 30m -o json")]
+pub(crate) struct ClusterArgs {
+    #[command(flatten)]
+    pub(crate) shared: SharedArgs,
+}
+
+/// `--volumes`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Volumes {
+    /// Left out, as it is meant.
+    Skip,
+}
+
+/// What both verbs take.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SharedArgs {
+    /// What becomes of the data on volumes: `skip` says that it is meant not to be saved; else that is a problem
+    #[arg(long, value_name = "skip", value_enum, hide_possible_values = true)]
+    volumes: Option<Volumes>,
+    /// Output format; a line for people where none is given
+    #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["json", "yaml", "name"]))]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+impl SharedArgs {
+    fn volumes(&self) -> VolumeData {
+        self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip)
+    }
+}
+
+impl ClusterArgs {
+    /// The task that these arguments mean.
+    pub(crate) fn task(&self) -> BackupTask {
+        BackupTask { namespaces: None, volumes: self.shared.volumes() }
+    }
+}
+
+impl NamespacesArgs {
+    /// The task that these arguments mean.
+    pub(crate) fn task(&self) -> BackupTask {
+        BackupTask { namespaces: Some(self.names.clone()), volumes: self.shared.volumes() }
+    }
+}
+
+/// What is known of a backup that was just made, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary<'a> {
+    id: &'a str,
+    outcome: Outcome,
+    location: String,
+    objects: u64,
+    bytes: u64,
+    seconds: f64,
+    problems_total: u64,
+    /// The first of them; `describe` gives them all.
+    problems: &'a [Problem],
+}
+
+/// Makes a backup.
+///
+/// # Errors
+/// What kept it from being made.
+pub(crate) async fn run(session: &Session, task: BackupTask, args: &SharedArgs) -> anyhow::Result<ExitCode> {
+    let target = session.target(&args.place).await?;
+    let id = run::new_id(&name(&task));
+    let run = run::run(session, &target, id, Verb::Backup(task), Manner::work(args.wait)).await?;
+    let url = target.location.url();
+    match run {
+        Run::Left { id, code } => {
+            // who detaches wants to know what to ask for later
+            if code == ExitCode::Complete {
+                print(&format!("{id}\n"))?;
+            }
+            Ok(code)
+        }
+        Run::Ended(ended) => {
+            print(&rendered(&ended, args.output, &url, &session.screen)?)?;
+            ended.tell_problems(&session.screen);
+            Ok(ended.code)
+        }
+    }
+}
+
+/// The end of a backup as it goes to stdout.
+fn rendered(ended: &Ended, format: Option<Format>, url: &str, screen: &Screen) -> anyhow::Result<String> {
+    let summary = Summary {
+        id: ended.id.as_str(),
+        outcome: ended.outcome,
+        location: url.to_owned(),
+        objects: ended.counts.objects,
+        bytes: ended.counts.bytes,
+        seconds: ended.took.as_secs_f64(),
+        problems_total: ended.problems_total,
+        problems: &ended.problems,
+    };
+    Ok(match format {
+        Some(Format::Json) => document::json(&summary)?,
+        Some(Format::Yaml) => document::yaml(&summary)?,
+        Some(Format::Name) => format!("{}\n", ended.id),
+        _ => line(ended, url, screen),
+    })
+}
+
+/// `backup shop-… Complete: 1,234 objects, 4.1 MiB, 2.3s, in s3://bucket/prefix`.
+fn line(ended: &Ended, url: &str, screen: &Screen) -> String {
+    let outcome = screen.out(outcome_color(ended.outcome), &ended.outcome.to_string());
+    let mut parts = vec![count(ended.counts.objects, "object"), size(ended.counts.bytes), took(ended.took)];
+    if ended.problems_total > 0 {
+        parts.insert(0, count(ended.problems_total, "problem"));
+    }
+    format!("backup {} {outcome}: {}, in {}\n", ended.id, parts.join(", "), safe(url))
+}
+
+/// What a backup is called, before time and chance are put behind: the first namespace, and how many more there are.
+fn name(task: &BackupTask) -> String {
+    match task.namespaces.as_deref() {
+        None | Some([]) => "cluster".to_owned(),
+        Some([only]) => only.clone(),
+        Some([first, more @ ..]) => format!("{first}-and-{}-more", more.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::ColorChoice;
+    use kubectl_backup::id::BackupId;
+    use kubectl_backup::report::Counts;
+    use std::time::Duration;
+
+    fn ended() -> Ended {
+        Ended {
+            id: BackupId::parse("shop-20261120-100000-ab12").unwrap(),
+            outcome: Outcome::Partial,
+            code: ExitCode::Partial,
+            counts: Counts { objects: 1234, bytes: 5 << 20, ..Counts::default() },
+            problems: vec![Problem { subject: "secrets".into(), message: "no".into() }],
+            problems_total: 1,
+            result: None,
+            took: Duration::from_millis(2340),
+        }
+    }
+
+    #[test]
+    fn a_backup_is_one_line_or_a_document() {
+        let shown = |format| rendered(&ended(), format, "s3://b/p", &Screen::new(ColorChoice::Never)).unwrap();
+        assert_eq!(
+            shown(None),
+            "backup shop-20261120-100000-ab12 Partial: 1 problem, 1,234 objects, 5.0 MiB, 2.3s, in s3://b/p\n"
+        );
+        assert_eq!(shown(Some(Format::Name)), "shop-20261120-100000-ab12\n");
+        let json: serde_json::Value = serde_json::from_str(&shown(Some(Format::Json))).unwrap();
+        assert_eq!((&json["outcome"], &json["objects"]), (&"Partial".into(), &1234.into()));
+        assert_eq!((&json["problemsTotal"], &json["problems"][0]["subject"]), (&1.into(), &"secrets".into()));
+    }
+
+    #[test]
+    fn a_backup_is_called_after_what_it_holds() {
+        let of = |names: &[&str]| {
+            name(&BackupTask {
+                namespaces: Some(names.iter().map(ToString::to_string).collect()),
+                ..BackupTask::default()
+            })
+        };
+        assert_eq!((of(&["shop"]), of(&["shop", "blog", "wiki"])), ("shop".into(), "shop-and-2-more".into()));
+        assert_eq!(name(&BackupTask::default()), "cluster");
+    }
+}

@@ -1,0 +1,204 @@
+//! `describe`: one backup, what it holds, what is missing and what was left out.
+
+use crate::args::{Format, FromClusterArgs, PlaceArgs, TimeoutArgs};
+use crate::document;
+use crate::run;
+use crate::screen::{Screen, print};
+use crate::session::Session;
+use crate::table::Table;
+use crate::text::{age, count, number, safe, size, took};
+use crate::verbs::list::{namespaces, outcome_color, stored};
+use jiff::Timestamp;
+use kubectl_backup::archive::manifest::{Consistency, Manifest, Scope};
+use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::read::DescribeResult;
+use kubectl_backup::operations::{Query, Verb};
+use kubectl_backup::report::ExitCode;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Show one backup: its contents, problems, and what was left out
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kubectl backup describe latest
+  kubectl backup describe shop-20261120 -o yaml")]
+pub(crate) struct Args {
+    /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
+    #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
+    pub(crate) backup: BackupQuery,
+    /// Output format; for people where none is given
+    #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["json", "yaml", "name"]))]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) from: FromClusterArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) timeout: TimeoutArgs,
+}
+
+/// Describes.
+///
+/// # Errors
+/// What kept the description from being had.
+pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
+    let target = session.target(&args.place).await?;
+    let query = Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() };
+    let answer = run::answer(session, &target, "describe", Verb::Describe(query), args.timeout.timeout).await?;
+    let described: DescribeResult = answer.result()?;
+    print(&rendered(&described, args, &target.location.url(), &session.screen, Timestamp::now())?)?;
+    Ok(answer.code)
+}
+
+/// The description as it goes to stdout.
+fn rendered(
+    described: &DescribeResult,
+    args: &Args,
+    place: &str,
+    screen: &Screen,
+    now: Timestamp,
+) -> anyhow::Result<String> {
+    match args.output {
+        Some(Format::Json) => document::json(described),
+        Some(Format::Yaml) => document::yaml(described),
+        Some(Format::Name) => Ok(format!("{}\n", described.manifest.id)),
+        _ => Ok(text(described, place, screen, now)),
+    }
+}
+
+fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp) -> String {
+    let mut text = head(&described.manifest, place, screen, now);
+    let report = &described.report;
+    if !report.kinds.is_empty() {
+        let mut kinds = Table::new(["KIND", "VERSION", "OBJECTS", "SIZE"]);
+        for kind in &report.kinds {
+            kinds.row([
+                kind.kind.as_str().into(),
+                kind.api_version.as_str().into(),
+                kind.objects.to_string().into(),
+                size(kind.bytes).into(),
+            ]);
+        }
+        section(&mut text, "Kinds", &kinds.render(screen, true));
+    }
+    let problems = report.problems.iter().map(|p| format!("{}: {}\n", safe(&p.subject), safe(&p.message)));
+    section(&mut text, "Problems", &problems.collect::<String>());
+    let omissions = report.omissions.iter().map(|omission| {
+        let objects = omission.objects.map(|objects| format!(" ({})", count(objects, "object"))).unwrap_or_default();
+        format!("{}{objects}: {}\n", safe(&omission.subject), safe(&omission.rule))
+    });
+    section(&mut text, "Left out", &omissions.collect::<String>());
+    text
+}
+
+fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut field = |name: &str, value: &str| {
+        let _ = writeln!(text, "{:<14}{value}", format!("{name}:")); // a String takes all that is written to it
+    };
+    let time = Duration::try_from(manifest.ended_at.duration_since(manifest.started_at)).unwrap_or_default();
+    let started = manifest.started_at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    let counts = &manifest.counts;
+    let outcome = screen.out(outcome_color(manifest.outcome), &manifest.outcome.to_string());
+    let problems = match counts.problems {
+        0 => String::new(),
+        problems => format!(", {}", count(problems, "problem")),
+    };
+    field("ID", manifest.id.as_str());
+    field("Outcome", &format!("{outcome}{problems}"));
+    field("Location", &safe(place));
+    field("Cluster", &format!("{} ({})", safe(&manifest.cluster.uid), safe(&manifest.cluster.version)));
+    match manifest.scope {
+        Scope::Cluster => field("Scope", "the whole cluster"),
+        Scope::Namespaces => field("Namespaces", &safe(&namespaces(manifest, usize::MAX)).replace(',', ", ")),
+    }
+    field("Started", &format!("{started} ({} ago), took {}", age(manifest.started_at, now), took(time)));
+    field("Consistency", &consistency(&manifest.consistency));
+    let stored = size(stored(manifest));
+    field("Objects", &format!("{}, {} of JSON, {stored} stored", number(counts.objects), size(counts.bytes)));
+    field("Made by", &safe(&manifest.tool));
+    text
+}
+
+/// One instant, or what is not of it.
+fn consistency(consistency: &Consistency) -> String {
+    let Some(revision) = &consistency.revision else {
+        return format!("no revision was pinned; read within {:.1} s", consistency.skew_seconds);
+    };
+    let revision = safe(revision);
+    if consistency.unpinned.is_empty() {
+        return format!("all kinds at revision {revision}");
+    }
+    let mut text = format!(
+        "revision {revision}, except {} within {:.1} s:",
+        count(consistency.unpinned.len() as u64, "kind"),
+        consistency.skew_seconds
+    );
+    for unpinned in &consistency.unpinned {
+        let _ = write!(text, "\n{:14}{}: {}", "", safe(&unpinned.kind), safe(&unpinned.reason));
+    }
+    text
+}
+
+/// A part with a title, indented; nothing where there is nothing to say.
+fn section(text: &mut String, title: &str, body: &str) {
+    if !body.is_empty() {
+        let _ = writeln!(text, "\n{title}:");
+        body.lines().for_each(|line| {
+            let _ = writeln!(text, "  {line}");
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::ColorChoice;
+    use crate::verbs::list::tests::manifest;
+    use serde_json::json;
+
+    fn described() -> DescribeResult {
+        let report = json!({
+            "selection": {"namespaces": ["shop"]}, "namespaces": ["shop"],
+            "kinds": [{"kind": "secrets", "apiVersion": "v1", "objects": 3, "bytes": 2048, "revision": "4711"}],
+            "problems": [{"subject": "secrets shop/db", "message": "can't be \u{1b}[2Jread"}],
+            "omissions": [{"subject": "events", "rule": "events are never saved", "objects": 7}], "seconds": 2.0
+        });
+        DescribeResult {
+            manifest: manifest("shop-1", "namespaces", &["shop", "blog"], "Partial"),
+            report: serde_json::from_value(report).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_page_for_people() {
+        let now = "2026-11-20T10:05:00Z".parse().unwrap();
+        let text = text(&described(), "s3://b/p", &Screen::new(ColorChoice::Never), now);
+        for line in [
+            "ID:           shop-1",
+            "Outcome:      Partial, 2 problems",
+            "Location:     s3://b/p",
+            "Cluster:      uid-1 (v1.34.1)",
+            "Namespaces:   shop, blog",
+            "Started:      2026-11-20T10:00:00Z (5m ago), took 2.0s",
+            "Consistency:  all kinds at revision 4711",
+            "Objects:      12,345, 5.0 MiB of JSON, 1.0 MiB stored",
+            "Problems:",
+            "  secrets shop/db: can't be \\u{1b}[2Jread",
+            "Left out:",
+            "  events (7 objects): events are never saved",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_the_instant_is_named() {
+        let mixed: Consistency = serde_json::from_value(json!({
+            "revision": "5", "skewSeconds": 1.25, "unpinned": [{"kind": "events", "reason": "stored apart"}]
+        }))
+        .unwrap();
+        assert_eq!(consistency(&mixed), "revision 5, except 1 kind within 1.2 s:\n              events: stored apart");
+        assert!(consistency(&Consistency::default()).starts_with("no revision was pinned"));
+    }
+}
