@@ -28,12 +28,14 @@ pub(crate) async fn run(location: &str, holds: &str, rounds: usize, figures: &Bo
         unit: " MiB".to_owned(),
         target: Some(Target::AtMost(LIMIT)),
         detail: format!(
-            "rounds: {}; {} objects, {:.0} MB of JSON as {:.1} MB, in {:.1} s",
+            "rounds: {}; {:.0} of it program; {} objects, {:.0} MB of JSON as {:.1} MB, in {:.1} s and {:.1} CPU s",
             peaks.join(", "),
+            highest.program_mib,
             highest.objects,
             mb(highest.bytes),
             mb(highest.stored),
-            highest.seconds
+            highest.seconds,
+            highest.cpu
         ),
     })?;
     let Some(first) = earlier else { return Ok(()) };

@@ -14,16 +14,27 @@ pub(crate) fn cpu_seconds() -> anyhow::Result<f64> {
     Ok(ticks(11).zip(ticks(12)).map(|(user, system)| user + system).context("/proc/self/stat")? / TICKS)
 }
 
-/// The most memory that this process had resident, in MiB.
-pub(crate) fn peak_mib() -> anyhow::Result<f64> {
-    peak_of("self").context("VmHWM")
+/// CPU seconds of this thread so far, to the nanosecond.
+pub(crate) fn thread_cpu_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse::<f64>().ok());
+    Ok(nanoseconds.context("/proc/thread-self/schedstat")? / 1e9)
 }
 
-/// The same of another process, while it runs.
-pub(crate) fn peak_of(process: &str) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+/// The most memory that this process had resident, in MiB.
+pub(crate) fn peak_mib() -> anyhow::Result<f64> {
+    status_mib("VmHWM:")
+}
+
+/// How much of its program this process has resident, in MiB: it counts as memory too.
+pub(crate) fn program_mib() -> anyhow::Result<f64> {
+    status_mib("RssFile:")
+}
+
+fn status_mib(field: &str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context("/proc/self/status")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// How busy all processors are, measured over a second.

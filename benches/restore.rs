@@ -39,7 +39,7 @@ struct Bench {
 pub(crate) async fn run(location: &str, namespaces: usize, rounds: usize, figures: &Book) -> anyhow::Result<()> {
     let (location, store) = worker::open(location).await?;
     let names = (0..namespaces).map(objects::namespace).collect();
-    let task = Verb::Backup(BackupTask { namespaces: Some(names) });
+    let task = Verb::Backup(BackupTask { namespaces: Some(names), volumes: Default::default() });
     let backup = worker::carry_out(task, location.clone(), &client::cluster().await?, &*store).await?.manifest()?;
     let bench = Bench { location, store, backup, namespaces };
 

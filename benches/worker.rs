@@ -101,21 +101,31 @@ pub(crate) struct Said {
     pub(crate) bytes: u64,
     pub(crate) stored: u64,
     pub(crate) seconds: f64,
+    pub(crate) cpu: f64,
     pub(crate) peak_mib: f64,
+    pub(crate) program_mib: f64,
 }
 
 /// The program of that process: one backup of the cluster.
 pub(crate) async fn run(location: &str) -> anyhow::Result<()> {
     let (location, store) = open(location).await?;
     let cluster = client::cluster().await?;
-    let run = carry_out(Verb::Backup(BackupTask { namespaces: None }), location, &cluster, &*store).await?;
+    let run = carry_out(
+        Verb::Backup(BackupTask { namespaces: None, volumes: Default::default() }),
+        location,
+        &cluster,
+        &*store,
+    )
+    .await?;
     let manifest = run.manifest()?;
     let said = Said {
         objects: manifest.counts.objects,
         bytes: manifest.counts.bytes,
         stored: manifest.files.objects.size,
         seconds: run.seconds,
+        cpu: run.cpu,
         peak_mib: process::peak_mib()?,
+        program_mib: process::program_mib()?,
     };
     println!("{}", serde_json::to_string(&said)?);
     remove(&*store, &manifest.id).await
