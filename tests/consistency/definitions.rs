@@ -36,7 +36,7 @@ async fn comes(api: Api) {
     assert!(api.wait_condition("parcels", "Established").await);
     let path = format!("/apis/shop.example/v1/namespaces/{NAMESPACE}/parcels");
     let parcel = serde_json::json!({"apiVersion": "shop.example/v1", "kind": "Parcel", "metadata": {"name": "late"}});
-    eventually("a parcel", || async { api.call(Method::POST, &path, Some(parcel.clone())).await.ok() }).await;
+    eventually("a parcel", || async { api.call(Method::POST, &path, Some(&parcel)).await.ok() }).await;
 }
 
 async fn goes(api: Api) {
