@@ -64,6 +64,7 @@ pub(super) async fn compare(saving: &Saving<'_>) -> Result<Difference, Error> {
     for key in unserved(&defined, served) {
         difference.late.extend(late(saving, crds, key).await?);
     }
+    difference.late.iter().for_each(|kind| name_unpinned(saving, kind));
     Ok(difference)
 }
 
@@ -84,6 +85,15 @@ async fn late(saving: &Saving<'_>, crds: &Kind, key: &str) -> Result<Option<Kind
             return Ok(None);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Where nothing is pinned, every kind is named with the reason: also one that was not known when that was decided.
+fn name_unpinned(saving: &Saving<'_>, late: &Kind) {
+    let pin = &mut saving.gathered().pin;
+    let reason = pin.unpinned.get(CRDS).filter(|_| pin.revision.is_none()).map(|crds| crds.reason.clone());
+    if let Some(reason) = reason {
+        pin.release(late, &reason, String::new());
     }
 }
 
