@@ -1,0 +1,108 @@
+//! The figures of the contract, measured on a real API server and a real S3 server. `run.sh` starts both, calls the
+//! steps one after another, and ends with `report`, which fails when a figure is missed. `README.md` says what each
+//! figure is and why it is measured so.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints figures")]
+
+mod backup;
+mod client;
+mod figures;
+mod load;
+mod memory;
+mod objects;
+mod process;
+mod restore;
+mod stages;
+mod worker;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    step: Step,
+    /// Where backups go: `s3://…`, with credentials in the environment.
+    #[arg(long, env = "BENCH_LOCATION", default_value = "")]
+    location: String,
+    /// The file that steps add their figures to.
+    #[arg(long, env = "BENCH_FIGURES", default_value = "")]
+    figures: PathBuf,
+    /// Given by `cargo bench`, and means nothing here.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Fills the cluster up to this many mixed objects.
+    Load { objects: usize },
+    /// Fills the cluster with Secrets of 1 MiB.
+    LoadSecrets { secrets: usize },
+    /// Backup against plain lists.
+    Backup {
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// The CPU time of each stage of a backup, on one core.
+    Stages,
+    /// Peak memory of a worker in a process of its own.
+    Memory {
+        /// What the cluster holds, as the figure says it.
+        holds: String,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Restore against plain POSTs, and a second restore onto what is there by then.
+    Restore {
+        /// Namespaces of the load, of 1,000 objects each.
+        #[arg(default_value_t = 10)]
+        namespaces: usize,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// What `memory` runs.
+    #[command(hide = true)]
+    Worker,
+    /// Prints all figures; fails when one is missed.
+    Report,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => 0.into(),
+        Ok(false) => 1.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            2.into()
+        }
+    }
+}
+
+/// Whether all is well.
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let figures = figures::Book::new(&arguments.figures);
+    if matches!(arguments.step, Step::Report) {
+        return figures.report();
+    }
+    if !matches!(arguments.step, Step::Worker) {
+        eprintln!("   (before this step the machine was busy to {:.0} %)", process::busy_percent()?);
+    }
+    // as the plugin and the worker make theirs
+    let runtime = tokio::runtime::Runtime::new().context("starting")?;
+    runtime.block_on(async {
+        let location = &arguments.location;
+        match &arguments.step {
+            Step::Load { objects } => load::mixed(*objects).await,
+            Step::LoadSecrets { secrets } => load::secrets(*secrets).await,
+            Step::Backup { rounds } => backup::run(location, *rounds, &figures).await,
+            Step::Stages => stages::run().await,
+            Step::Memory { holds, rounds } => memory::run(location, holds, *rounds, &figures).await,
+            Step::Restore { namespaces, rounds } => restore::run(location, *namespaces, *rounds, &figures).await,
+            Step::Worker => worker::run(location).await,
+            Step::Report => Ok(()),
+        }
+    })?;
+    Ok(true)
+}

@@ -1,0 +1,56 @@
+//! The most memory that a worker takes, in a process of its own.
+
+use crate::backup::mb;
+use crate::figures::{Book, Figure, Target};
+use crate::worker::Said;
+use anyhow::{Context as _, ensure};
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// What a worker may take, in MiB.
+const LIMIT: f64 = 72.0;
+/// How much more than the smallest of the loads the others may take.
+const GROWTH: f64 = 1.1;
+const NAME: &str = "worker's peak memory with ";
+
+/// Measures. The highest of the rounds counts.
+pub(crate) async fn run(location: &str, holds: &str, rounds: usize, figures: &Book) -> anyhow::Result<()> {
+    let mut all: Vec<Said> = Vec::new();
+    for _ in 0..rounds {
+        all.push(worker(location).await?);
+    }
+    let peaks: Vec<String> = all.iter().map(|said| format!("{:.1}", said.peak_mib)).collect();
+    let highest = all.iter().max_by(|a, b| a.peak_mib.total_cmp(&b.peak_mib)).context("no round")?;
+    let earlier = figures.read()?.into_iter().find(|figure| figure.what.starts_with(NAME));
+    figures.add(&Figure {
+        what: format!("{NAME}{holds}"),
+        measured: highest.peak_mib,
+        unit: " MiB".to_owned(),
+        target: Some(Target::AtMost(LIMIT)),
+        detail: format!(
+            "rounds: {}; {:.0} of it program; {} objects, {:.0} MB of JSON as {:.1} MB, in {:.1} s and {:.1} CPU s",
+            peaks.join(", "),
+            highest.program_mib,
+            highest.objects,
+            mb(highest.bytes),
+            mb(highest.stored),
+            highest.seconds,
+            highest.cpu
+        ),
+    })?;
+    let Some(first) = earlier else { return Ok(()) };
+    figures.add(&Figure {
+        what: format!("the same against {}", first.what.trim_start_matches(NAME)),
+        measured: highest.peak_mib / first.measured,
+        unit: " ×".to_owned(),
+        target: Some(Target::AtMost(GROWTH)),
+        detail: format!("{:.1} against {:.1} MiB", highest.peak_mib, first.measured),
+    })
+}
+
+async fn worker(location: &str) -> anyhow::Result<Said> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.args(["--location", location, "worker"]).stderr(Stdio::inherit()).output().await?;
+    ensure!(output.status.success(), "the worker ended with {}", output.status);
+    serde_json::from_slice(&output.stdout).context("what the worker said")
+}
