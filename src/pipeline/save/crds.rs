@@ -27,7 +27,7 @@ pub(super) struct Difference {
     pub(super) gone: BTreeSet<String>,
 }
 
-/// Compares. Who may not list the definitions is not compared.
+/// Compares. That it can't be done is a problem in the report.
 ///
 /// # Errors
 /// When the revision is compacted and the run is to start again.
@@ -107,14 +107,10 @@ fn undefined<'a>(defined: &BTreeSet<String>, served: &'a [Kind]) -> Vec<&'a Kind
     served.iter().filter(|kind| !builtin::is_built_in(&kind.group) && !defined.contains(&kind.key())).collect()
 }
 
-/// That nobody may look is no difference; that nobody can is a problem.
+/// What can't be compared may hide a kind: also from a person who may not list the definitions.
 fn not_compared(saving: &Saving<'_>, error: &crate::cluster::Error) {
-    if error.is_forbidden() {
-        saving.events.note(format!("discovery is not compared with the CustomResourceDefinitions: {error}"));
-    } else {
-        let message = format!("discovery could not be compared with them: {error}");
-        saving.tell(Problem { subject: CRDS.to_owned(), message });
-    }
+    let message = format!("discovery could not be compared with them: {error}");
+    saving.tell(Problem { subject: CRDS.to_owned(), message });
 }
 
 #[cfg(test)]
