@@ -85,7 +85,8 @@ pub async fn run(
 ) -> anyhow::Result<Done> {
     let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
     let started = (context.now)();
-    match attempt(id, task, cluster, store, context, &events, &log, started).await {
+    // boxed, as the futures below it: a thread's stack, 2 MiB, is soon full of them where nothing is optimised
+    match Box::pin(attempt(id, task, cluster, store, context, &events, &log, started)).await {
         Ok(done) => Ok(done),
         Err(error) => {
             events.note(format!("failed: {error:#}"));
@@ -276,7 +277,7 @@ async fn saved(
         let pin = async { pin.await.context("choosing the revision") };
         let pin = until_cancelled(&context.cancel, pin).await?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
-        match save::objects(cluster, store, &request, pin, events, &context.cancel).await {
+        match Box::pin(save::objects(cluster, store, &request, pin, events, &context.cancel)).await {
             Err(error) if request.restart_when_compacted && error.is_expired() => {
                 events.note("the revision was compacted on the way; starting again at a new one");
                 request.restart_when_compacted = false;

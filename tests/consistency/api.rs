@@ -96,26 +96,26 @@ impl Api {
         self.post("/api/v1/namespaces", &body).await;
     }
 
-    /// Defines a kind in the group `shop.example` and, where it is to be served, waits until it is.
-    pub(crate) async fn define(&self, plural: &str, kind: &str) {
+    /// Defines a kind in a group, and doesn't wait for anything.
+    pub(crate) async fn define(&self, group: &str, plural: &str, kind: &str) {
         let version = json!({"name": "v1", "served": true, "storage": true,
             "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}});
         let body = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": format!("{plural}.shop.example")},
-            "spec": {"group": "shop.example", "scope": "Namespaced", "versions": [version],
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "versions": [version],
                 "names": {"plural": plural, "singular": plural.trim_end_matches('s'), "kind": kind, "listKind": format!("{kind}List")}}});
         self.post(DEFINITIONS, &body).await;
     }
 
-    /// Whether a condition of a definition is true or false, once it has it.
-    pub(crate) async fn wait_condition(&self, plural: &str, condition: &str) -> bool {
-        let path = definition(plural);
-        eventually(&format!("{plural} to have the condition {condition}"), || async {
+    /// Waits until a condition of a definition in any group has this status.
+    pub(crate) async fn wait_condition(&self, name: &str, condition: &str, status: &str) {
+        let path = format!("{DEFINITIONS}/{name}");
+        eventually(&format!("{condition} of {name} to be {status}"), || async {
             let definition = self.get(&path).await;
             let conditions = definition["status"]["conditions"].as_array()?;
-            conditions.iter().find(|c| c["type"] == condition).map(|c| c["status"] == "True")
+            conditions.iter().any(|c| c["type"] == condition && c["status"] == status).then_some(())
         })
-        .await
+        .await;
     }
 
     /// Waits until discovery lists a kind or no longer does.
@@ -130,8 +130,8 @@ impl Api {
 
     /// Defines `orders`, and waits until they can be made and discovery lists them.
     pub(crate) async fn orders(&self) {
-        self.define("orders", "Order").await;
-        assert!(self.wait_condition("orders", "Established").await);
+        self.define("shop.example", "orders", "Order").await;
+        self.wait_condition("orders.shop.example", "Established", "True").await;
         self.wait_discovered(Kind::Order.key(), true).await;
         eventually("orders to be served", || async { self.call(Method::GET, &Kind::Order.path(), None).await.ok() })
             .await;
@@ -139,11 +139,6 @@ impl Api {
 }
 
 pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-
-/// Where the definition of a kind in `shop.example` is.
-pub(crate) fn definition(plural: &str) -> String {
-    format!("{DEFINITIONS}/{plural}.shop.example")
-}
 
 /// Asks until there is an answer.
 pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T

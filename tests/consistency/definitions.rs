@@ -1,78 +1,108 @@
 //! CRDs that discovery and the revision disagree about.
 
-use crate::api::{Api, Kind, NAMESPACE, definition, eventually};
+use crate::aggregated::Aggregated;
+use crate::api::{Api, DEFINITIONS, Kind, NAMESPACE};
 use crate::engine::{Backup, Backups, Before, Seen, looking_glass};
 use crate::plane::ControlPlane;
 use futures::future::BoxFuture;
-use http::Method;
 use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::pipeline::save::pin::Demand;
 use kubectl_backup::report::Outcome;
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Acts once, after discovery and before the first question for a revision.
-fn before_the_revision(act: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Before {
+const PARCELS: &str = "parcels.shop.example";
+/// The first question for a revision: discovery is done by then.
+const REVISION: &str = "/api/v1/namespaces?limit=1";
+
+/// Acts once, before the first request that begins like this and is of no other limit.
+fn before(request: &'static str, act: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Before {
     let done = Arc::new(AtomicBool::new(false));
     Arc::new(move |uri| {
-        let first = uri == "/api/v1/namespaces?limit=1" && !done.swap(true, Ordering::SeqCst);
-        if first { act() } else { Box::pin(std::future::ready(())) }
+        let is_it = uri.strip_prefix(request).is_some_and(|rest| rest.is_empty() || rest.starts_with('&'));
+        if is_it && !done.swap(true, Ordering::SeqCst) { act() } else { Box::pin(std::future::ready(())) }
     })
 }
 
-async fn backed_up(plane: &ControlPlane, id: &str, before: Before) -> Backup {
-    let glass = looking_glass(plane.client().await, 100, Seen::default(), before);
-    let task = BackupTask { namespaces: Some(vec![NAMESPACE.to_owned()]), ..BackupTask::default() };
+async fn backed_up(plane: &ControlPlane, id: &str, consistency: Demand, before: Before) -> Backup {
+    let seen = Seen::default();
+    let glass = looking_glass(plane.client().await, 100, seen, before);
+    let namespaces = Some(vec![NAMESPACE.to_owned()]);
+    let task = BackupTask { namespaces, consistency, ..BackupTask::default() };
     Backups::new().make(id, glass, task).await
 }
 
-/// What the report says of a subject.
-fn said(backup: &Backup, subject: &str) -> Vec<String> {
-    let problems = backup.report.problems.iter().filter(|problem| problem.subject == subject);
-    problems.map(|problem| problem.message.clone()).collect()
-}
-
+/// A definition, and a first object of it.
 async fn comes(api: Api) {
-    api.define("parcels", "Parcel").await;
-    assert!(api.wait_condition("parcels", "Established").await);
+    api.define("shop.example", "parcels", "Parcel").await;
+    api.wait_condition(PARCELS, "Established", "True").await;
     let path = format!("/apis/shop.example/v1/namespaces/{NAMESPACE}/parcels");
-    let parcel = serde_json::json!({"apiVersion": "shop.example/v1", "kind": "Parcel", "metadata": {"name": "late"}});
-    eventually("a parcel", || async { api.call(Method::POST, &path, Some(&parcel)).await.ok() }).await;
+    let parcel = json!({"apiVersion": "shop.example/v1", "kind": "Parcel", "metadata": {"name": "early"}});
+    crate::api::eventually("a parcel to be taken", || async {
+        api.call(http::Method::POST, &path, Some(&parcel)).await.ok()
+    })
+    .await;
 }
 
 async fn goes(api: Api) {
-    api.delete_path(&definition("parcels")).await;
-    api.wait_discovered("parcels.shop.example", false).await;
+    api.delete_path(&format!("{DEFINITIONS}/{PARCELS}")).await;
+    api.wait_discovered(PARCELS, false).await;
+}
+
+fn complete(backup: &Backup) {
+    assert!(backup.report.problems.is_empty(), "{:?}", backup.report.problems);
+    assert_eq!(backup.manifest.outcome, Outcome::Complete);
+    assert!(backup.of("orders.shop.example").contains_key("first"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn definitions_are_compared_with_discovery() {
+async fn definitions_that_come_and_go_around_the_revision() {
     let plane = ControlPlane::start("definitions", &[]);
     let api = plane.api().await;
     api.namespace().await;
     api.orders().await;
     api.create(Kind::Order, "first").await;
 
-    // nothing to say
-    let backup = Backups::new().run(&plane, 0, &["ns", NAMESPACE]);
-    assert_eq!((backup.manifest.outcome, backup.report.problems.len()), (Outcome::Complete, 0));
-    assert!(backup.of("orders.shop.example").contains_key("first"));
+    for (consistency, moment) in [
+        (Demand::Exact, REVISION),
+        // nothing is pinned: the moment is before the definitions are listed
+        (Demand::Relaxed, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?limit=1000"),
+    ] {
+        // there at the revision, not in discovery
+        let maker = api.clone();
+        let act = before(moment, move || Box::pin(comes(maker.clone())));
+        let backup = backed_up(&plane, "comes", consistency, act).await;
+        complete(&backup);
+        assert!(backup.of(PARCELS).contains_key("early"), "its objects are saved");
+        assert!(backup.of("customresourcedefinitions.apiextensions.k8s.io").contains_key(PARCELS), "and so is it");
+        let named = backup.unpinned().get(PARCELS).copied();
+        let expected = (consistency == Demand::Relaxed).then_some("`--consistency=relaxed` was asked for");
+        assert_eq!(named, expected);
 
-    // defined between discovery and the revision: listed as well
-    let maker = api.clone();
-    let backup = backed_up(&plane, "comes", before_the_revision(move || Box::pin(comes(maker.clone())))).await;
-    assert_eq!((backup.manifest.outcome, backup.report.problems.len()), (Outcome::Complete, 0));
-    assert!(backup.of("parcels.shop.example").contains_key("late"), "what was made of it by then is saved");
+        // in discovery, not there at the revision
+        api.wait_discovered(PARCELS, true).await;
+        let maker = api.clone();
+        let act = before(moment, move || Box::pin(goes(maker.clone())));
+        let backup = backed_up(&plane, "goes", consistency, act).await;
+        complete(&backup);
+        assert_eq!(backup.of(PARCELS).len(), 0);
+        let noted = format!("`{PARCELS}` was deleted since discovery");
+        assert!(backup.notes.iter().any(|note| note.starts_with(&noted)), "{:?}", backup.notes);
+    }
 
-    // in discovery, not there at the revision: nothing of it is left to be saved
-    api.wait_discovered("parcels.shop.example", true).await;
-    let maker = api.clone();
-    let backup = backed_up(&plane, "goes", before_the_revision(move || Box::pin(goes(maker.clone())))).await;
-    assert_eq!((backup.manifest.outcome, backup.report.problems.len()), (Outcome::Complete, 0));
-    assert!(backup.of("orders.shop.example").contains_key("first"), "the rest is saved");
+    // there, and not in use: another definition has its kind's name already
+    api.define("shop.example", "jobs", "Order").await;
+    api.wait_condition("jobs.shop.example", "NamesAccepted", "False").await;
+    complete(&Backups::new().run(&plane, 0, &["ns", NAMESPACE]));
 
-    // there, and never served: another definition has its kind's name already, and nobody can have made objects of it
-    api.define("jobs", "Order").await;
-    assert!(!api.wait_condition("jobs", "NamesAccepted").await, "two definitions share the kind's name");
-    let backup = Backups::new().run(&plane, 0, &["ns", NAMESPACE]);
-    assert_eq!(said(&backup, "jobs.shop.example"), [""; 0]);
+    // established, but another server has its group version, and discovery shows that one's kinds
+    let _server = Aggregated::start(&plane, &api).await;
+    api.define("wells.example", "probes", "Probe").await;
+    api.wait_condition("probes.wells.example", "Established", "True").await;
+    let backup = Backups::new().run(&plane, 3, &["ns", NAMESPACE]);
+    let problems: Vec<_> = backup.report.problems.iter().map(|p| (p.subject.as_str(), p.message.as_str())).collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].0, "probes.wells.example");
+    assert!(problems[0].1.contains("discovery doesn't list the kind"), "{problems:?}");
 }

@@ -289,6 +289,7 @@ impl State {
             "/api" => return ok(&self.discovery(|group| group.is_empty())),
             "/apis" => return ok(&self.discovery(|group| !group.is_empty())),
             "/version" => return ok(&json!({"gitVersion": "v1.36.3"})),
+            "/apis/apiregistration.k8s.io/v1/apiservices" => return ok(&api_services()),
             _ => (),
         }
         let Some((kind, namespace, name)) = asked.object().filter(|(kind, ..)| self.world.is_served(&KINDS[*kind]))
@@ -414,6 +415,14 @@ impl State {
 
 fn ok(value: &Value) -> Answer {
     (200, None, value.to_string())
+}
+
+/// The registrations of the aggregated APIs.
+fn api_services() -> Value {
+    let aggregated = KINDS.iter().filter(|kind| kind.own_counter);
+    let items =
+        aggregated.map(|kind| json!({"spec": {"group": kind.group, "version": "v1", "service": {"name": "own"}}}));
+    json!({"metadata": {}, "items": items.collect::<Vec<_>>()})
 }
 
 fn refusal(code: u16, reason: &str) -> Answer {

@@ -27,7 +27,7 @@ pub(super) struct Difference {
     pub(super) gone: BTreeSet<String>,
 }
 
-/// Compares. Who may not list the definitions is not compared.
+/// Compares. That it can't be done is a problem in the report.
 ///
 /// # Errors
 /// When the revision is compacted and the run is to start again.
@@ -64,6 +64,7 @@ pub(super) async fn compare(saving: &Saving<'_>) -> Result<Difference, Error> {
     for key in unserved(&defined, served) {
         difference.late.extend(late(saving, crds, key).await?);
     }
+    difference.late.iter().for_each(|kind| name_unpinned(saving, kind));
     Ok(difference)
 }
 
@@ -87,6 +88,15 @@ async fn late(saving: &Saving<'_>, crds: &Kind, key: &str) -> Result<Option<Kind
     }
 }
 
+/// Where nothing is pinned, every kind is named with the reason: also one that was not known when that was decided.
+fn name_unpinned(saving: &Saving<'_>, late: &Kind) {
+    let pin = &mut saving.gathered().pin;
+    let reason = pin.unpinned.get(CRDS).filter(|_| pin.revision.is_none()).map(|crds| crds.reason.clone());
+    if let Some(reason) = reason {
+        pin.release(late, &reason, String::new());
+    }
+}
+
 /// The definitions, by name, which is the key of their kind, that discovery knows nothing of.
 fn unserved<'a>(defined: &'a BTreeSet<String>, served: &[Kind]) -> Vec<&'a String> {
     defined.iter().filter(|key| !served.iter().any(|kind| kind.is(key))).collect()
@@ -97,14 +107,10 @@ fn undefined<'a>(defined: &BTreeSet<String>, served: &'a [Kind]) -> Vec<&'a Kind
     served.iter().filter(|kind| !builtin::is_built_in(&kind.group) && !defined.contains(&kind.key())).collect()
 }
 
-/// That nobody may look is no difference; that nobody can is a problem.
+/// What can't be compared may hide a kind: also from a person who may not list the definitions.
 fn not_compared(saving: &Saving<'_>, error: &crate::cluster::Error) {
-    if error.is_forbidden() {
-        saving.events.note(format!("discovery is not compared with the CustomResourceDefinitions: {error}"));
-    } else {
-        let message = format!("discovery could not be compared with them: {error}");
-        saving.tell(Problem { subject: CRDS.to_owned(), message });
-    }
+    let message = format!("discovery could not be compared with them: {error}");
+    saving.tell(Problem { subject: CRDS.to_owned(), message });
 }
 
 #[cfg(test)]
