@@ -1,6 +1,6 @@
 #!/bin/bash
 # make bench: the figures of benches/README.md, on a real API server and a real S3 server of this machine, with optimised
-# code. Prints them as a table and fails when one is missed. About half an hour the first time, ten minutes later.
+# code. Prints them as a table and fails when one is missed.
 # BENCH_CLUSTER=a|b is the cluster that is started and taken down again; BENCH_SCALE=10 divides all loads by ten, to try
 # the bench itself out.
 set -euo pipefail
@@ -16,7 +16,7 @@ fi
 step "packages"
 tests/cluster/install-packages.sh
 
-step "cluster binaries, and a release build (15 minutes when the cache is cold)"
+step "cluster binaries, and a release build"
 tests/cluster/build-binaries.sh >"$CACHE/build-binaries.log" 2>&1 &
 binaries=$!
 # what the bench is made with decides what it measures: the release profile, static as in the image
