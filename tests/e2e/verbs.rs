@@ -68,8 +68,12 @@ fn the_whole_cluster_and_one_namespace_out_of_it() {
     let (location, namespace) = (location("cluster"), TempNamespace::new(A, "cluster"));
     kubectl(A, &["-n", &namespace.name, "create", "configmap", "settings", "--from-literal=a=b"]).exits(0);
     let at = ["--location", &location.url];
-    let manifest = backup(A, &[&["cluster", "-o", "json"][..], &at].concat()).exits(0).json();
-    let manifest = crate::harness::manifest(&location, manifest["id"].as_str().expect("an id"));
+    // other tests define and delete kinds meanwhile: one that goes while it is listed makes a backup partial, rightly
+    let told = eventually("a complete backup of the cluster", || {
+        let ran = backup(A, &[&["cluster", "--volumes=skip", "-o", "json"][..], &at].concat());
+        (ran.code == 0).then(|| ran.json())
+    });
+    let manifest = manifest(&location, told["id"].as_str().expect("an id"));
     assert_eq!(manifest["scope"], "cluster");
     assert!(manifest["counts"]["objects"].as_u64().is_some_and(|objects| objects > 200), "{manifest}");
     namespace.delete();
@@ -87,7 +91,7 @@ fn an_empty_namespace_and_odd_names() {
     let (location, namespace) = (location("odd"), TempNamespace::new(A, "odd"));
     let at = ["--location", &location.url];
     let empty = backup(A, &[&["ns", &namespace.name, "-o", "json"][..], &at].concat()).exits(0).json();
-    assert!(empty["counts"]["objects"].as_u64().is_some_and(|objects| (1..=3).contains(&objects)), "{empty}");
+    assert!(empty["objects"].as_u64().is_some_and(|objects| (1..=3).contains(&objects)), "{empty}");
 
     let long = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
     assert_eq!(long.len(), 253);
