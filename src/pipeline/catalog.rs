@@ -86,8 +86,10 @@ pub async fn find(store: &dyn Store, query: &BackupQuery, cluster: Option<&str>)
     {
         return Ok(catalog.backups.swap_remove(0));
     }
-    if catalog.backups.is_empty() && !beginning.is_empty() {
-        catalog = read(store).await?; // for what there is instead
+    let is_ours = |backup: &Manifest| cluster.is_none_or(|uid| backup.cluster.uid == uid);
+    if !beginning.is_empty() && !catalog.backups.iter().any(is_ours) {
+        // whether others' may be meant, and what there is instead, only the whole location tells
+        catalog = read(store).await?;
     }
     choose(catalog, query, cluster, &store.describe()).map_err(Error::NotFound)
 }
@@ -172,6 +174,30 @@ mod tests {
         assert!(found(SHARED, "wiki", "here").unwrap_err().contains("--from-cluster there"));
         assert!(found(SHARED, "shop-", "here").unwrap_err().contains("`shop-1`, `shop-2`"));
         assert!(found(SHARED, "@2020-01-01", "here").unwrap_err().contains("means no backup"));
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_another_clusters_id_is_not_enough_in_a_shared_location() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = crate::config::Location::parse_url(&format!("file://{}", folder.path().display())).unwrap();
+        let store = store::open(&location).await.unwrap();
+        for (id, cluster, time, namespace) in SHARED {
+            let mut manifest = backup(id, cluster, time, namespace);
+            let key = |name: &str| crate::archive::manifest::data_key(&manifest.id, &manifest.attempt, name);
+            let [objects, index, report, log] = crate::archive::manifest::FILE_NAMES.map(key);
+            let files = &mut manifest.files;
+            (files.objects.key, files.index.key, files.report.key, files.log.key) = (objects, index, report, log);
+            let bytes = bytes::Bytes::from(manifest.to_bytes().unwrap());
+            store.create(&manifest_key(&manifest.id), bytes).await.unwrap();
+        }
+        let find = async |text: &str| {
+            let found = find(&*store, &BackupQuery::parse(text).unwrap(), Some("here")).await;
+            found.map(|manifest| manifest.id.to_string()).map_err(|error| error.to_string())
+        };
+        assert!(find("wiki").await.unwrap_err().contains("--from-cluster there"));
+        assert_eq!(find("wiki-1").await.as_deref(), Ok("wiki-1"), "written out in full it is enough");
+        assert_eq!(find("blog").await.as_deref(), Ok("blog-1"));
+        assert!(find("nothing").await.unwrap_err().contains("means no backup"));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum Error {
     },
     /// What runs is not what was approved.
     #[error(
-        "the plan has changed: approved was {approved}, now it is {found}\nhint: look at the plan again with `--dry-run=server`"
+        "the plan has changed: approved was {approved}, now it is {found}\nhint: look at the plan again with `--dry-run=client`"
     )]
     PlanChanged {
         /// The digest that the person approved.
