@@ -26,7 +26,7 @@ left_behind() {
     fi
   done 2>/dev/null
   grep -F "$CLUSTERS/" /proc/self/mountinfo | sed 's/^/mount: /' || true
-  ip -br link | grep ^kbk- | sed 's/^/interface: /' || true
+  ip -br link | grep "^kbk$SET-" | sed 's/^/interface: /' || true
   losetup -l -n -O NAME,BACK-FILE | grep -F "$CLUSTERS/" | sed 's/^/loop device: /' || true
   find /sys/fs/cgroup -type d -name 'kubectl-backup-[ab]' | sed 's/^/cgroup: /'
   find "$CLUSTERS" -mindepth 1 ! -name '*.lock' | head -n 3 | sed 's/^/file: /'

@@ -1,31 +1,36 @@
 # What the scripts of the test clusters share: names and addresses, waiting, background processes, removal.
 # Sourced; "lib.sh NAME" also sets what belongs to cluster NAME (a or b).
-# Everything below 10.200.0.0/16 exists on this machine only: no address of it is ever routed to another one.
+# Two test runs can stand side by side: each has a number, KUBECTL_BACKUP_CLUSTER_SET (0 to 9), and with it a network,
+# names and a folder of its own. Everything below 10.200.0.0/16 (10.201.0.0/16 ...) exists on this machine only: no
+# address of it is ever routed to another one.
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=cache.sh
 . "$HERE/cache.sh"
-CLUSTERS=${KUBECTL_BACKUP_CLUSTERS:-/tmp/kubectl-backup-clusters}
+SET=${KUBECTL_BACKUP_CLUSTER_SET:-0}
+[[ $SET = [0-9] ]] || { echo "KUBECTL_BACKUP_CLUSTER_SET is a digit, not $SET" >&2; exit 2; }
+CLUSTERS=${KUBECTL_BACKUP_CLUSTERS:-/tmp/kubectl-backup-clusters${SET/#0/}}
 # the sockets of containerd are below it, and a socket's path ends at 107 bytes
 [ ${#CLUSTERS} -le 60 ] || { echo "KUBECTL_BACKUP_CLUSTERS is too long: $CLUSTERS" >&2; exit 2; }
 
 SERVICE_SUBNET=10.96.0.0/16
-MINIO_IP=10.200.255.1 MINIO_PORT=9000
-MINISTACK_IP=10.200.255.2 MINISTACK_PORT=4566
+NETWORK=10.20$SET
+MINIO_IP=$NETWORK.255.1 MINIO_PORT=9000
+MINISTACK_IP=$NETWORK.255.2 MINISTACK_PORT=4566
 
 fail() { echo "$*" >&2; exit 1; }
 
 use_cluster() {
   case ${1:-} in
-    a) SUBNET=10.200.1 POD_SUBNET=10.244.1.0/24 ;;
-    b) SUBNET=10.200.2 POD_SUBNET=10.244.2.0/24 ;;
+    a) SUBNET=$NETWORK.1 POD_SUBNET=10.24$SET.1.0/24 ;;
+    b) SUBNET=$NETWORK.2 POD_SUBNET=10.24$SET.2.0/24 ;;
     *) echo "usage: $(basename "$0") a|b ..." >&2; exit 2 ;;
   esac
   CLUSTER=$1
   STATE=$CLUSTERS/$CLUSTER
   NODE_IP=$SUBNET.1 HOST_IP=$SUBNET.254
   API_SERVER=https://$NODE_IP:6443
-  LINK=kbk-$CLUSTER                 # the host's end of the node's cable; 15 characters at most
-  GROUP=kubectl-backup-$CLUSTER     # the name of the node's cgroup in every hierarchy
+  LINK=kbk$SET-$CLUSTER                # the host's end of the node's cable; 15 characters at most
+  GROUP=kubectl-backup$SET-$CLUSTER    # the name of the node's cgroup in every hierarchy
 }
 
 # lock NAME: one script at a time works on NAME; the lock ends with the script (children must not inherit fd 9)

@@ -10,7 +10,7 @@ start() { setsid "${@:2}" >"$log/$1.log" 2>&1 </dev/null & }
 ip addr add "$NODE_IP/24" dev eth0
 ip link set eth0 up
 # Nothing but this machine's test addresses is reachable, and what is not fails at once instead of timing out.
-ip route add 10.200.0.0/16 via "$HOST_IP"
+ip route add "$NETWORK.0.0/16" via "$HOST_IP"
 ip route add "$SERVICE_SUBNET" via "$HOST_IP" # kube-proxy turns it into something else, if the service exists
 ip route add unreachable default
 iptables -A FORWARD -d "$SERVICE_SUBNET" -j REJECT

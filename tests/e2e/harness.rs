@@ -17,9 +17,9 @@ pub(crate) struct World {
     s3: BTreeMap<String, String>,
 }
 
+/// What a script left for the tests; empty when what it starts isn't up, which fails whoever asks for something of it.
 fn shell_assignments(path: &Path) -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string(path)
-        .unwrap_or_else(|error| panic!("{}: {error}: start the clusters with tests/run.sh", path.display()));
+    let text = std::fs::read_to_string(path).unwrap_or_default();
     let pair =
         |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.trim_matches('\'').to_owned()));
     text.lines().filter_map(pair).collect()
@@ -44,11 +44,12 @@ pub(crate) enum ClusterName {
 impl World {
     pub(crate) fn of(&self, cluster: ClusterName, key: &str) -> &str {
         let env = if cluster == ClusterName::A { &self.a } else { &self.b };
-        env.get(key).unwrap_or_else(|| panic!("{key} is not in the cluster's env file"))
+        env.get(key)
+            .unwrap_or_else(|| panic!("cluster {cluster:?} says no {key}: start the clusters with tests/run.sh"))
     }
 
     pub(crate) fn s3(&self, key: &str) -> &str {
-        self.s3.get(key).unwrap_or_else(|| panic!("{key} is not in MinIO's env file"))
+        self.s3.get(key).unwrap_or_else(|| panic!("MinIO says no {key}: start it with tests/cluster/minio up"))
     }
 }
 
