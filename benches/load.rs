@@ -11,6 +11,9 @@ const LARGE_AT_ONCE: usize = 4;
 /// Secrets of 1 MiB in a namespace.
 const LARGE_PER_NAMESPACE: usize = 100;
 
+/// ConfigMaps in each of many namespaces, beside what the cluster itself puts there.
+const SPREAD_PER_NAMESPACE: usize = 4;
+
 /// Mixed objects, up to this number.
 pub(crate) async fn mixed(count: usize) -> anyhow::Result<()> {
     let client = client::fresh().await?;
@@ -30,6 +33,25 @@ pub(crate) async fn secrets(count: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     let made = client::post_all(&client, (0..count).map(objects::large_secret), LARGE_AT_ONCE).await?;
     println!("{made} Secrets of 1 MiB made in {:.1} s", started.elapsed().as_secs_f64());
+    settled().await
+}
+
+/// Secrets of 4 KiB: one kind that is large as a whole.
+pub(crate) async fn one_kind(count: usize) -> anyhow::Result<()> {
+    let client = client::fresh().await?;
+    namespaces(&client, count.div_ceil(PER_NAMESPACE)).await?;
+    let made = client::post_all(&client, (0..count).map(objects::small_secret), AT_ONCE).await?;
+    println!("{made} Secrets of 4 KiB made");
+    settled().await
+}
+
+/// Many namespaces with a few objects each.
+pub(crate) async fn many_namespaces(count: usize) -> anyhow::Result<()> {
+    let client = client::fresh().await?;
+    namespaces(&client, count).await?;
+    let posts = (0..count * SPREAD_PER_NAMESPACE).map(|number| objects::spread(number, SPREAD_PER_NAMESPACE));
+    let made = client::post_all(&client, posts, AT_ONCE).await?;
+    println!("{made} objects made in {count} namespaces");
     settled().await
 }
 

@@ -8,6 +8,7 @@ mod client;
 mod figures;
 mod load;
 mod memory;
+mod neighbour;
 mod objects;
 mod process;
 mod restore;
@@ -28,9 +29,6 @@ struct Arguments {
     /// The file that steps add their figures to.
     #[arg(long, env = "BENCH_FIGURES", default_value = "")]
     figures: PathBuf,
-    /// Given by `cargo bench`, and means nothing here.
-    #[arg(long, hide = true, global = true)]
-    bench: bool,
 }
 
 #[derive(Subcommand)]
@@ -39,6 +37,12 @@ enum Step {
     Load { objects: usize },
     /// Fills the cluster with Secrets of 1 MiB.
     LoadSecrets { secrets: usize },
+    /// Fills the cluster with Secrets of 4 KiB.
+    LoadKind { secrets: usize },
+    /// Makes this many namespaces with a few objects each.
+    LoadNamespaces { namespaces: usize },
+    /// What other clients' requests wait while a backup runs.
+    Neighbour,
     /// Backup against plain lists.
     Backup {
         #[arg(long, default_value_t = 5)]
@@ -90,12 +94,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         eprintln!("   (before this step the machine was busy to {:.0} %)", process::busy_percent()?);
     }
     // as the plugin and the worker make theirs
-    let runtime = tokio::runtime::Runtime::new().context("starting")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
     runtime.block_on(async {
         let location = &arguments.location;
         match &arguments.step {
             Step::Load { objects } => load::mixed(*objects).await,
             Step::LoadSecrets { secrets } => load::secrets(*secrets).await,
+            Step::LoadKind { secrets } => load::one_kind(*secrets).await,
+            Step::LoadNamespaces { namespaces } => load::many_namespaces(*namespaces).await,
+            Step::Neighbour => neighbour::run(location, &figures).await,
             Step::Backup { rounds } => backup::run(location, *rounds, &figures).await,
             Step::Stages => stages::run().await,
             Step::Memory { holds, rounds } => memory::run(location, holds, *rounds, &figures).await,

@@ -93,6 +93,22 @@ pub(crate) fn large_secret(number: usize) -> Post {
     post(&format!("/api/v1/namespaces/{}/secrets", namespace(number / 100)), &object)
 }
 
+/// A Secret of 4 KiB, one of very many of its kind.
+pub(crate) fn small_secret(number: usize) -> Post {
+    let mut random = Random::new(number as u64 ^ 0x5aa1_15ec);
+    let mut secret = object("v1", "Secret", &format!("small-{number:06}"), &mut random);
+    secret["data"] = json!({"key": random.base64(4096)});
+    post(&format!("/api/v1/namespaces/{}/secrets", namespace(number / PER_NAMESPACE)), &secret)
+}
+
+/// A ConfigMap, one of few in one of many namespaces.
+pub(crate) fn spread(number: usize, per_namespace: usize) -> Post {
+    let mut random = Random::new(number as u64 ^ 0x59_2ead);
+    let mut config = object("v1", "ConfigMap", &format!("spread-{number:06}"), &mut random);
+    config["data"] = config_data(&mut random);
+    post(&format!("/api/v1/namespaces/{}/configmaps", namespace(number / per_namespace)), &config)
+}
+
 /// The object of this number.
 pub(crate) fn mixed(number: usize) -> Post {
     let mut random = Random::new(number as u64);

@@ -20,8 +20,8 @@ step "cluster binaries, and a release build"
 tests/cluster/build-binaries.sh >"$CACHE/build-binaries.log" 2>&1 &
 binaries=$!
 # what the bench is made with decides what it measures: the release profile, static as in the image
-figures=$(cargo build --locked --release --target "$TARGET" --bench figures --message-format json |
-  jq -r 'select(.reason == "compiler-artifact" and .target.name == "figures") | .executable')
+cargo build --locked --release --target "$TARGET" --example figures
+figures=$CARGO_TARGET_DIR/$TARGET/release/examples/figures
 wait $binaries || { tail -n 30 "$CACHE/build-binaries.log"; exit 1; }
 
 step "cluster and S3"
@@ -51,6 +51,8 @@ step "CPU time of a backup's stages"
 "$figures" stages
 load $((100000 / scale))
 memory "$((100000 / scale)) objects"
+step "what other clients wait"
+"$figures" neighbour
 step "restore against plain POSTs"
 "$figures" restore $((10 / scale > 0 ? 10 / scale : 1))
 
@@ -58,6 +60,16 @@ step "an empty cluster again, and $((2000 / scale)) Secrets of 1 MiB"
 tests/cluster/up "$cluster"
 "$figures" load-secrets $((2000 / scale))
 memory "$((2000 / scale)) Secrets of 1 MiB"
+
+step "an empty cluster again, and $((20000 / scale)) Secrets of 4 KiB"
+tests/cluster/up "$cluster"
+"$figures" load-kind $((20000 / scale))
+memory "$((20000 / scale)) Secrets of 4 KiB"
+
+step "an empty cluster again, and $((2500 / scale)) namespaces"
+tests/cluster/up "$cluster"
+"$figures" load-namespaces $((2500 / scale))
+memory "$((2500 / scale)) namespaces"
 
 step "figures"
 "$figures" report

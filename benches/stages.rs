@@ -4,6 +4,7 @@
 use crate::backup::mb;
 use crate::{client, process};
 use bytes::Bytes;
+use kubectl_backup::archive::buffers::Buffers;
 use kubectl_backup::archive::frame::{FilledFrame, FrameBuilder, Object};
 use kubectl_backup::archive::index::IndexWriter;
 use kubectl_backup::pipeline::cut::{CutError, Cutter, Part};
@@ -118,14 +119,14 @@ fn each_item(pages: &[Page], mut each: impl FnMut(&Kind, &[u8]) -> anyhow::Resul
 }
 
 fn frames(pages: &[Page]) -> anyhow::Result<Vec<FilledFrame>> {
-    let mut frames = Vec::new();
+    let (mut frames, buffers) = (Vec::new(), Buffers::default());
     let mut open: Option<(Kind, FrameBuilder)> = None;
     each_item(pages, |kind, json| {
         let item: Item<'_> = serde_json::from_str(std::str::from_utf8(json)?)?;
         if open.as_ref().is_none_or(|(of, _)| of != kind)
-            && let Some((_, mut last)) = open.replace((kind.clone(), FrameBuilder::new(kind)))
+            && let Some((_, mut last)) = open.replace((kind.clone(), FrameBuilder::new(kind, &buffers)))
         {
-            frames.push(last.take()?);
+            frames.extend(last.take()?);
         }
         let Some((_, frame)) = &mut open else { return Ok(()) };
         frame.push(&Object {
@@ -137,12 +138,12 @@ fn frames(pages: &[Page]) -> anyhow::Result<Vec<FilledFrame>> {
             lacks_type: item.api_version.is_empty(),
         })?;
         if frame.is_full() {
-            frames.push(frame.take()?);
+            frames.extend(frame.take()?);
         }
         Ok(())
     })?;
     if let Some((_, mut last)) = open {
-        frames.push(last.take()?);
+        frames.extend(last.take()?);
     }
     Ok(frames)
 }

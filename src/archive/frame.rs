@@ -1,6 +1,7 @@
 //! Frames: some MiB of tar entries of one kind, compressed on their own, so that any of them can be read without the
 //! others and all cores can work on them.
 
+use super::buffers::Buffers;
 use super::{Error, path};
 use crate::id::Digest;
 use crate::resource::Kind;
@@ -12,11 +13,9 @@ use std::io;
 pub const FRAME_TARGET: usize = 2 * 1024 * 1024;
 /// Bytes of tar beyond which a reader refuses a frame.
 pub const FRAME_LIMIT: u64 = 256 * 1024 * 1024;
-/// Bytes of tar that a frame has room for from the start: the target and an object more, as most are. All frames' buffers
-/// being of one size, what one leaves is what the next takes; buffers that grow leave holes that nothing fits into.
+/// Bytes of tar that a frame has room for from the start: the target and an object more, as most are. Buffers that grow
+/// leave holes that nothing fits into.
 const FRAME_ROOM: usize = FRAME_TARGET + 64 * 1024;
-/// Compression level: higher ones cost more time than they save space on lists of objects (2.54 MB at 3, 2.32 at 9).
-const LEVEL: i32 = 3;
 /// The blocks that end a tar file, and that `tar::Builder` appends to whatever it built.
 const TAR_END: usize = 1024;
 
@@ -56,7 +55,9 @@ pub(super) struct ObjectLine<'a> {
 pub struct FrameBuilder {
     kind: Kind,
     type_prefix: Vec<u8>,
-    tar: tar::Builder<Vec<u8>>,
+    buffers: Buffers,
+    /// `None` as long as it is empty.
+    tar: Option<tar::Builder<Vec<u8>>>,
     lines: Vec<u8>,
     objects: u64,
 }
@@ -64,6 +65,7 @@ pub struct FrameBuilder {
 /// A frame that is filled and not yet compressed.
 pub struct FilledFrame {
     kind: Kind,
+    buffers: Buffers,
     tar: Vec<u8>,
     lines: Vec<u8>,
     objects: u64,
@@ -87,12 +89,11 @@ pub struct Frame {
 
 impl FrameBuilder {
     /// An empty frame for objects of a kind.
-    pub fn new(kind: &Kind) -> Self {
+    pub fn new(kind: &Kind, buffers: &Buffers) -> Self {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let type_prefix =
             format!("{{\"apiVersion\":{},\"kind\":{},", quoted(&kind.api_version()), quoted(&kind.kind)).into_bytes();
-        let tar = tar::Builder::new(Vec::with_capacity(FRAME_ROOM));
-        Self { kind: kind.clone(), type_prefix, tar, lines: Vec::new(), objects: 0 }
+        Self { kind: kind.clone(), type_prefix, buffers: buffers.clone(), tar: None, lines: Vec::new(), objects: 0 }
     }
 
     /// Adds an object. Its JSON must begin with `{`; the caller has parsed it.
@@ -112,8 +113,9 @@ impl FrameBuilder {
         header.set_entry_type(tar::EntryType::Regular);
         let path = path::object_path(&self.kind, object.namespace, object.name);
         let content = io::Read::chain(prefix, rest);
-        self.tar.append_data(&mut header, path, content).map_err(Error::Compress)?;
-        let end = self.tar.get_ref().len();
+        let tar = self.tar.get_or_insert_with(|| tar::Builder::new(self.buffers.tar(FRAME_ROOM)));
+        tar.append_data(&mut header, path, content).map_err(Error::Compress)?;
+        let end = tar.get_ref().len();
         let line = ObjectLine {
             ns: object.namespace.map(Into::into),
             name: object.name.into(),
@@ -130,31 +132,34 @@ impl FrameBuilder {
 
     /// Whether it holds enough to be closed.
     pub fn is_full(&self) -> bool {
-        self.tar.get_ref().len() >= FRAME_TARGET
+        self.tar.as_ref().is_some_and(|tar| tar.get_ref().len() >= FRAME_TARGET)
     }
 
-    /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.objects == 0
-    }
-
-    /// Closes it and leaves an empty one of the same kind.
-    pub fn take(&mut self) -> Result<FilledFrame, Error> {
-        let full = std::mem::replace(self, Self::new(&self.kind));
-        let mut tar = full.tar.into_inner().map_err(Error::Compress)?;
+    /// Closes it and leaves an empty one of the same kind; `None` when it is empty.
+    pub fn take(&mut self) -> Result<Option<FilledFrame>, Error> {
+        let Some(tar) = self.tar.take() else { return Ok(None) };
+        let mut tar = tar.into_inner().map_err(Error::Compress)?;
         tar.truncate(tar.len() - TAR_END); // stock tar would ignore all frames behind an end-of-archive
-        Ok(FilledFrame { kind: full.kind, tar, lines: full.lines, objects: full.objects })
+        Ok(Some(FilledFrame {
+            kind: self.kind.clone(),
+            buffers: self.buffers.clone(),
+            tar,
+            lines: std::mem::take(&mut self.lines),
+            objects: std::mem::take(&mut self.objects),
+        }))
     }
 }
 
 impl FilledFrame {
     /// Compresses and hashes: the CPU's share of a backup, for a thread of its own.
     pub fn compress(self) -> Result<Frame, Error> {
-        let bytes = compress(&self.tar)?;
+        let bytes = self.buffers.compress(&self.tar)?;
+        let tar_size = self.tar.len() as u64;
+        self.buffers.done(self.tar);
         Ok(Frame {
             sha256: Digest::of(&bytes),
             bytes,
-            tar_size: self.tar.len() as u64,
+            tar_size,
             kind: self.kind,
             objects: self.objects,
             lines: self.lines,
@@ -164,16 +169,7 @@ impl FilledFrame {
 
 /// The last frame of `objects.tar.zst`: the blocks that end a tar file.
 pub fn end_of_archive() -> Result<Bytes, Error> {
-    compress(&[0; TAR_END])
-}
-
-fn compress(data: &[u8]) -> Result<Bytes, Error> {
-    let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(Error::Compress)?;
-    compressor.include_checksum(true).map_err(Error::Compress)?;
-    let mut bytes = Vec::with_capacity(zstd::zstd_safe::compress_bound(data.len()));
-    compressor.compress_to_buffer(data, &mut bytes).map_err(Error::Compress)?;
-    // a copy, because the buffer has room for what can't be compressed and the frame may wait for its upload
-    Ok(Bytes::copy_from_slice(&bytes))
+    Buffers::default().compress(&[0; TAR_END])
 }
 
 /// Where a frame stands, as the index says.
@@ -268,9 +264,9 @@ mod tests {
     }
 
     fn sealed(objects: &[Object<'_>]) -> (FrameEntry, Frame) {
-        let mut builder = FrameBuilder::new(&pods());
+        let mut builder = FrameBuilder::new(&pods(), &Buffers::default());
         objects.iter().for_each(|object| builder.push(object).unwrap());
-        let frame = builder.take().unwrap().compress().unwrap();
+        let frame = builder.take().unwrap().unwrap().compress().unwrap();
         let entry = FrameEntry {
             kind: pods(),
             offset: 0,
@@ -321,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_decompresses_to_more_than_it_says_is_refused() {
-        let bytes = compress(&vec![0; 1 << 20]).unwrap();
+        let bytes = Buffers::default().compress(&vec![0; 1 << 20]).unwrap();
         let entry = FrameEntry {
             kind: pods(),
             offset: 0,

@@ -304,6 +304,7 @@ impl IndexReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::buffers::Buffers;
     use crate::archive::frame::{FrameBuilder, Object, end_of_archive};
     use crate::resource::Kind;
 
@@ -316,7 +317,7 @@ mod tests {
         let (mut objects, mut index) = (Vec::new(), Vec::new());
         let mut writer = IndexWriter::new().unwrap();
         for (kind, namespace) in [(kind("secrets", true), Some("shop")), (kind("nodes", false), None)] {
-            let mut builder = FrameBuilder::new(&kind);
+            let mut builder = FrameBuilder::new(&kind, &Buffers::default());
             for name in ["a", "b"] {
                 let json = format!("{{\"metadata\":{{\"name\":\"{name}\"}}}}");
                 let object = Object {
@@ -329,7 +330,7 @@ mod tests {
                 };
                 builder.push(&object).unwrap();
             }
-            let frame = builder.take().unwrap().compress().unwrap();
+            let frame = builder.take().unwrap().unwrap().compress().unwrap();
             index.extend_from_slice(&writer.frame(&frame).unwrap());
             objects.extend_from_slice(&frame.bytes);
         }

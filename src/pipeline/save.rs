@@ -5,13 +5,16 @@
 //!
 //! | what | MiB |
 //! | --- | --- |
-//! | [`LISTS`] lists, each a frame being filled (2), the largest object (1.5) and a chunk | 4 × 3.6 |
-//! | [`FILLED`] filled frames waiting | 2 × 2.2 |
-//! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 4.5 |
-//! | [`COMPRESSED`] compressed frames waiting | 2 × 1 |
-//! | parts of the upload: one being filled, two in flight | 3 × 8 |
-//! | program, connections, TLS, the index on its way | 14 |
-//! | **sum** | **68** |
+//! | [`LISTS`] lists, each a frame being filled (2.1), the largest object (1.5) and a chunk | 4 × 3.6 |
+//! | [`FILLED`] filled frame waiting | 1 × 2.1 |
+//! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 5 |
+//! | [`COMPRESSED`] compressed frame waiting | 1 × 2 |
+//! | parts of the two uploads: of each one being filled and one in flight | 4 × 5 |
+//! | program, connections, TLS | 22 |
+//! | **sum** | **71** |
+//!
+//! Frames share their buffers (`archive::buffers`), so that the sum holds for any allocator. All that waits and the
+//! cutting of lists have one thread, since a list comes in pieces of some KB; encoders have theirs.
 
 mod closure;
 pub mod commit;
@@ -22,6 +25,7 @@ pub mod pin;
 
 use super::upload::FileUpload;
 use super::{Error, until_cancelled, until_settled};
+use crate::archive::buffers::Buffers;
 use crate::archive::frame::{FilledFrame, Frame, end_of_archive};
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
@@ -46,11 +50,11 @@ use tokio_util::sync::CancellationToken;
 /// Lists in flight. Four saturate an API server on two cores; more cost it memory and us nothing gained.
 pub const LISTS: usize = 4;
 /// Filled frames that wait for an encoder.
-pub const FILLED: usize = 2;
+pub const FILLED: usize = 1;
 /// Frames compressed at once.
 pub const ENCODERS: usize = 2;
 /// Compressed frames that wait for the upload.
-pub const COMPRESSED: usize = 2;
+pub const COMPRESSED: usize = 1;
 
 /// Which objects to save.
 #[derive(Clone, Debug)]
@@ -157,6 +161,7 @@ struct Saving<'a> {
     cluster: &'a Cluster,
     request: &'a SaveRequest<'a>,
     events: &'a Events,
+    buffers: Buffers,
     gathered: Mutex<Gathered>,
 }
 
@@ -170,7 +175,7 @@ impl<'a> Saving<'a> {
             counts: Counts::default(),
             pin,
         };
-        Self { cluster, request, events, gathered: Mutex::new(gathered) }
+        Self { cluster, request, events, buffers: Buffers::default(), gathered: Mutex::new(gathered) }
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {

@@ -20,12 +20,12 @@ use jiff::Timestamp;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of one part of an [`Upload`]. S3 takes 10,000 parts, so that an upload holds 78 GiB at most.
-pub const PART_SIZE: usize = 8 << 20;
+/// Bytes of one part of an [`Upload`]. S3 takes no smaller ones (but for the last), and 10,000 of them: 48 GiB.
+pub const PART_SIZE: usize = 5 << 20;
 
 /// Parts of an [`Upload`] that are being sent at once. With the part that is being filled an upload holds
 /// `(PARTS_IN_FLIGHT + 1) * PART_SIZE` bytes at most.
-pub const PARTS_IN_FLIGHT: usize = 2;
+pub const PARTS_IN_FLIGHT: usize = 1;
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::run::{ID, Scope, Worker, ending, exit_code, files, folder};
 use crate::world::{World, is_saved, kind, uid};
 use bytes::Bytes;
 use jiff::Timestamp;
+use kubectl_backup::archive::buffers::Buffers;
 use kubectl_backup::archive::frame::{FrameBuilder, Object, end_of_archive};
 use kubectl_backup::archive::index::IndexWriter;
 use kubectl_backup::id::{BackupId, Digest};
@@ -255,12 +256,12 @@ async fn forged(content: &str) -> (tempfile::TempDir, Bucket) {
         resource: "configmaps".to_owned(),
         namespaced: true,
     };
-    let mut builder = FrameBuilder::new(&kind);
+    let mut builder = FrameBuilder::new(&kind, &Buffers::default());
     let (namespace, name) = (Some("shop"), "settings");
     builder
         .push(&Object { namespace, name, uid: "", resource_version: "", json: content.as_bytes(), lacks_type: false })
         .unwrap();
-    let frame = builder.take().unwrap().compress().unwrap();
+    let frame = builder.take().unwrap().unwrap().compress().unwrap();
     let mut writer = IndexWriter::new().unwrap();
     let mut index = writer.frame(&frame).unwrap().to_vec();
     let end = end_of_archive().unwrap();

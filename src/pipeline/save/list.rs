@@ -1,5 +1,6 @@
 //! Lists one kind, page by page, cuts its items out of the stream, and fills frames with those that are selected.
 
+use crate::archive::buffers::Buffers;
 use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
 use crate::cluster::Cluster;
 use crate::cluster::list::{ListMeta, Page};
@@ -120,13 +121,14 @@ pub(super) async fn list(
     task: &ListTask,
     revision: Option<&str>,
     frames: &mpsc::Sender<FilledFrame>,
+    buffers: &Buffers,
     listed: &mut Listed,
     mut chooser: impl Chooser,
 ) -> Result<(), Error> {
-    let mut frame = FrameBuilder::new(&task.kind);
+    let mut frame = FrameBuilder::new(&task.kind, buffers);
     let pages = all_pages(cluster, task, revision, frames, &mut frame, listed, &mut chooser).await;
-    if !frame.is_empty() {
-        send(frames, frame.take()?).await?;
+    if let Some(last) = frame.take()? {
+        send(frames, last).await?;
     }
     pages
 }
@@ -280,7 +282,7 @@ impl<C: Chooser> OpenPage<'_, C> {
         self.listed.objects += 1;
         self.listed.bytes += bytes.len() as u64;
         if self.frame.is_full() {
-            self.full.push(self.frame.take()?);
+            self.full.extend(self.frame.take()?);
         }
         Ok(())
     }
