@@ -4,6 +4,7 @@ use crate::config::{Location, Place};
 use crate::id::Digest;
 use crate::operations::backup::BackupTask;
 use crate::operations::{Query, Usage};
+use crate::rules::selection::Selection;
 use serde_json::json;
 
 fn location() -> Location {
@@ -16,7 +17,7 @@ fn task(verb: Verb) -> Task {
 }
 
 fn backup() -> Verb {
-    Verb::Backup(BackupTask { namespaces: Some(vec!["shop".into()]), ..BackupTask::default() })
+    Verb::Backup(BackupTask { selection: Selection::of_namespaces(vec!["shop".into()]), ..BackupTask::default() })
 }
 
 fn letter(without: &str, task: &str) -> anyhow::Result<Letter> {
