@@ -162,6 +162,23 @@ fn what_goes_wrong_in_hooks_is_a_problem_unless_it_may() {
     assert_eq!((&report["hooks"], &report["selection"]["hooks"]), (&json!([]), &json!(false)));
 }
 
+#[test]
+fn only_pods_that_are_selected_are_asked() {
+    installed_with_hooks();
+    let (location, namespace) = (location("hook-selection"), TempNamespace::new(A, "hook-selection"));
+    let annotations = json!({"kubectl-backup/pre": command("echo pre >>/shared/log")});
+    run_pods(&namespace, &[("db", annotations.clone()), ("web", annotations)]);
+    kubectl(A, &["label", "-n", &namespace.name, "pod", "db", "app=db"]).exits(0);
+    let at = ["--location", &location.url, "--install-namespace", INSTALL];
+    let run = |args: &[&str]| backup(A, &[&["ns", &namespace.name], args, &at].concat()).exits(0);
+    run(&["--explain"]);
+    run(&["--include", "cm"]);
+    assert_eq!(in_pod(&namespace, "db", "cat /shared/log"), "", "neither by a look nor without pods");
+    run(&["-l", "app=db"]);
+    let asked = ["db", "web"].map(|pod| in_pod(&namespace, pod, "cat /shared/log"));
+    assert_eq!(asked, ["pre\n", ""]);
+}
+
 /// A pod whose pre hook says so in its log, and whose post hook too.
 fn logging_pod(namespace: &TempNamespace, pre: &str) {
     let annotations = json!({

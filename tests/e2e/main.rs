@@ -5,6 +5,7 @@
 //! - `promises`: one test or more for each promise
 //! - `interrupted`: workers that are killed, or two alive at once
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
+//! - `selection`: kinds, names, labels, and what `--explain` says of them
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
@@ -15,4 +16,5 @@ mod interrupted;
 mod mistakes;
 mod promises;
 mod proxy;
+mod selection;
 mod verbs;

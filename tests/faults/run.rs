@@ -76,6 +76,16 @@ impl Worker {
         self.run(id, Verb::Backup(task), api, bucket).await
     }
 
+    pub(crate) async fn back_up_selection(
+        &self,
+        selection: Selection,
+        api: &Api,
+        bucket: &Bucket,
+    ) -> anyhow::Result<Done> {
+        let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
+        self.run(ID, Verb::Backup(task), api, bucket).await
+    }
+
     pub(crate) async fn restore(&self, id: &str, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
         let query = Query { backup: BackupQuery::parse(ID).unwrap(), from_cluster: None };
         let task = RestoreTask {

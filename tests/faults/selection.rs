@@ -1,0 +1,96 @@
+//! Lists of many namespaces at once that the API server refuses, and selections that find less than was asked for.
+
+use crate::api::{Api, Fault};
+use crate::bucket::Bucket;
+use crate::run::{Backup, Worker, assert_nothing_left, ending, folder, read_archive};
+use crate::world::World;
+use kubectl_backup::report::Outcome;
+use kubectl_backup::rules::kinds::ObjectArg;
+use kubectl_backup::rules::selection::Selection;
+
+/// More namespaces than are listed one by one, each with a Secret and a ConfigMap.
+fn many() -> Api {
+    let mut world = World::full();
+    for number in 0..20 {
+        let name = format!("team-{number:02}");
+        world.put("namespaces", None, &name, "", r#""spec":{}"#);
+        world.put("secrets", Some(&name), "db", "", r#""data":{}"#);
+        world.put("configmaps", Some(&name), "settings", "", r#""data":{}"#);
+    }
+    Api::new(world)
+}
+
+async fn teams(api: &Api, objects: &[&str]) -> (anyhow::Result<kubectl_backup::operations::Done>, Option<Backup>) {
+    let folder = folder();
+    let bucket = Bucket::new(folder.path()).await;
+    let objects = objects.iter().map(|text| ObjectArg::parse(text).unwrap()).collect();
+    let selection = Selection { objects, ..Selection::of_namespaces(vec!["team-*".to_owned()]) };
+    let result = Worker::default().back_up_selection(selection, api, &bucket).await;
+    if result.is_err() {
+        assert_nothing_left(bucket.root(), "a failed backup");
+        return (result, None);
+    }
+    let backup = read_archive(&bucket, "teams").await;
+    (result, Some(backup))
+}
+
+fn count(backup: &Backup, beginning: &str) -> usize {
+    backup.objects.keys().filter(|path| path.starts_with(beginning)).count()
+}
+
+fn lists_of(api: &Api, end: &str) -> usize {
+    api.seen().iter().filter(|(name, _)| name.starts_with("GET") && name.ends_with(end)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_all_that_is_refused_is_made_namespace_by_namespace() {
+    let api = many();
+    api.fault("GET /api/v1/secrets", None, Fault::Status(403));
+    let (result, backup) = teams(&api, &[]).await;
+    assert_eq!(ending(&result), "Complete");
+    let backup = backup.unwrap();
+    assert_eq!((count(&backup, "resources/secrets/"), count(&backup, "resources/configmaps/")), (20, 20));
+    assert_eq!(lists_of(&api, "/secrets"), 21, "one of all, and one of each namespace that was asked for");
+    assert_eq!(lists_of(&api, "/configmaps"), 1, "what isn't refused is listed at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_refused_everywhere_is_one_problem_and_elsewhere_one_for_each() {
+    let api = many();
+    api.fault("GET /api/v1/secrets", None, Fault::Status(403));
+    api.fault("GET /api/v1/namespaces/team-07/secrets", None, Fault::Status(403));
+    let (_, backup) = teams(&api, &[]).await;
+    let problems = |backup: &Backup| -> Vec<String> {
+        backup.report.problems.iter().map(|problem| problem.subject.clone()).collect()
+    };
+    let backup = backup.unwrap();
+    assert_eq!(problems(&backup), ["secrets in namespace team-07"]);
+    assert_eq!((backup.manifest.outcome, count(&backup, "resources/secrets/")), (Outcome::Partial, 19));
+
+    let api = many();
+    api.fault("GET /api/v1/secrets", None, Fault::Status(403));
+    for number in 0..20 {
+        api.fault(&format!("GET /api/v1/namespaces/team-{number:02}/secrets"), None, Fault::Status(403));
+    }
+    let (_, backup) = teams(&api, &[]).await;
+    assert_eq!(problems(&backup.unwrap()), ["secrets"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_named_and_not_there_is_an_error_unless_a_list_failed() {
+    let (result, _) = teams(&many(), &["secret/db", "configmap/nothing"]).await;
+    assert!(ending(&result).starts_with("NotFound: there is no `configmaps/nothing`"), "{}", ending(&result));
+
+    let api = many();
+    api.fault("GET /api/v1/configmaps metadata.name=settings", None, Fault::Status(500));
+    for number in 0..20 {
+        let name = format!("GET /api/v1/namespaces/team-{number:02}/configmaps metadata.name=settings");
+        api.fault(&name, None, Fault::Status(500));
+    }
+    let (result, backup) = teams(&api, &["secret/db", "configmap/settings"]).await;
+    assert_eq!(ending(&result), "Partial");
+    let backup = backup.unwrap();
+    assert_eq!(count(&backup, "resources/secrets/"), 20, "what is there is saved");
+    let told = |subject: &str| backup.report.problems.iter().any(|problem| problem.subject == subject);
+    assert!(told("configmaps settings") && told("configmaps in namespace team-00"), "{:?}", backup.report.problems);
+}
