@@ -68,9 +68,9 @@ pub async fn run(id: &BackupId, task: &BackupTask, cluster: &Cluster, context: &
         }
     };
     let taken = taken(&target, &seen);
-    let (mut problems, mut omissions) = (std::mem::take(&mut target.problems), std::mem::take(&mut target.omissions));
-    problems.extend(seen.problems);
-    omissions.extend(seen.omissions);
+    let (mut problems, mut omissions) = (seen.problems, seen.omissions);
+    problems.append(&mut target.problems);
+    omissions.append(&mut target.omissions);
     let outcome = if problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     let message = format!("a backup would hold {} objects; nothing was written", seen.counts.objects);
     let namespaces = target.namespaces();

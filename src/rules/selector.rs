@@ -229,35 +229,15 @@ impl Parser {
             Some(token) if token.is("(") => (),
             other => return Err(stands(other, "`(`")),
         }
-        if self.next_is(")") {
-            return Err("there is no value between `(` and `)`".to_owned());
-        }
         let mut values = BTreeSet::new();
-        // Kubernetes' parser takes commas in pairs here: `(a,,b)` is fine, `(a,,)` isn't
-        while !self.next_is(")") {
+        loop {
+            values.insert(if self.next_is(")") { String::new() } else { self.value()? });
             match self.take() {
-                Some(Token::Word(word)) => {
-                    values.insert(checked(word)?);
-                    if !self.next_is(",") && !self.next_is(")") {
-                        return Err(stands(self.take(), "`,` or `)`"));
-                    }
-                }
-                Some(token) if token.is(",") => {
-                    if values.is_empty() || self.next_is(")") || self.next_is(",") {
-                        values.insert(String::new());
-                    }
-                    if self.next_is(",") {
-                        self.take();
-                        if self.next_is(")") {
-                            return Err(stands(self.take(), "a value"));
-                        }
-                    }
-                }
-                other => return Err(stands(other, "a value")),
+                Some(token) if token.is(",") => (),
+                Some(token) if token.is(")") => return Ok(values),
+                other => return Err(stands(other, "`,` or `)`")),
             }
         }
-        self.take();
-        Ok(values)
     }
 }
 
@@ -314,6 +294,7 @@ mod tests {
             ("a in (b, c)", &[r#"{"a":"b"}"#, r#"{"a":"c"}"#], &[r#"{"a":"d"}"#, "{}"]),
             ("a notin (b,c)", &[r#"{"a":"d"}"#, "{}"], &[r#"{"a":"c"}"#]),
             ("a in (,b)", &[r#"{"a":""}"#, r#"{"a":"b"}"#], &[r#"{"a":"c"}"#]),
+            ("a in ()", &[r#"{"a":""}"#], &[r#"{"a":"b"}"#, "{}"]),
             ("a in (b,)", &[r#"{"a":""}"#, r#"{"a":"b"}"#], &["{}"]),
             ("a in (b,,c)", &[r#"{"a":""}"#, r#"{"a":"c"}"#], &["{}"]),
             ("x==a", &[r#"{"x":"a"}"#], &[r#"{"x":"b"}"#]),
@@ -355,6 +336,9 @@ mod tests {
             "x, y in (a)",
             "x in (,)",
             "x in (a,)",
+            "x in (,,)",
+            "x in (a,,)",
+            "x in ()",
             "x in (a,,b)",
             "x in (,,b)",
             "x in (a,,,b)",
@@ -386,12 +370,9 @@ mod tests {
             "x>1.5",
             "x in",
             "x in (",
-            "x in ()",
             "x in (a",
             "x in a",
             "x in (a b)",
-            "x in (,,)",
-            "x in (a,,)",
             "x in (a=b)",
             "x=a,",
             ",x=a",

@@ -20,6 +20,14 @@ fn backup() -> Verb {
     Verb::Backup(BackupTask { selection: Selection::of_namespaces(vec!["shop".into()]), ..BackupTask::default() })
 }
 
+#[test]
+fn a_level_is_this_programs_alone() {
+    assert_eq!(logged(Some("trace")), format!("{LOGGED},kubectl_backup=TRACE"));
+    for other in [None, Some(""), Some("hyper=trace"), Some("trace,h2=trace")] {
+        assert_eq!(logged(other), LOGGED);
+    }
+}
+
 fn letter(without: &str, task: &str) -> anyhow::Result<Letter> {
     Letter::open(|name| {
         let text = match name {

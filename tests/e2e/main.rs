@@ -5,6 +5,7 @@
 //! - `promises`: one test or more for each promise
 //! - `interrupted`: workers that are killed, or two alive at once
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
+//! - `planted`: what every test has in its Secrets, for `tests/leaks` to look for
 //! - `selection`: kinds, names, labels, and what `--explain` says of them
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
@@ -14,6 +15,7 @@ mod harness;
 mod hooks;
 mod interrupted;
 mod mistakes;
+mod planted;
 mod promises;
 mod proxy;
 mod selection;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// A namespace with labelled ConfigMaps and Secrets.
 fn labelled(prefix: &str) -> TempNamespace {
-    let namespace = TempNamespace::new(A, prefix);
+    let namespace = TempNamespace::empty(A, prefix);
     let object = |kind: &str, name: &str, labels: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace.name, "labels": labels}});
     let items = [
         object("ConfigMap", "web", json!({"app": "web", "tier": "front"})),

@@ -115,7 +115,10 @@ impl Target {
     /// What the selection came to, for the report.
     pub(in crate::operations) fn resolved(&self) -> Resolved {
         let is_namespaces = matches!(self.wanted, Wanted::Namespaces(_));
-        let listed = |kind: &&Kind| self.chosen.lists(kind) && (kind.namespaced || !is_namespaces);
+        let listed = |kind: &&Kind| {
+            let is_asked = self.chosen.lists(kind) && (kind.namespaced || !is_namespaces);
+            is_asked || (is_namespaces && kind.is("namespaces"))
+        };
         Resolved {
             kinds: self.kinds.iter().filter(listed).map(Kind::key).collect(),
             excluded_namespaces: self.left_out.clone(),
