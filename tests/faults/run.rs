@@ -76,13 +76,7 @@ impl Worker {
         self.run(id, Verb::Backup(task), api, bucket).await
     }
 
-    pub(crate) async fn back_up_selection(
-        &self,
-        selection: Selection,
-        api: &Api,
-        bucket: &Bucket,
-    ) -> anyhow::Result<Done> {
-        let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
+    pub(crate) async fn back_up_task(&self, task: BackupTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
         self.run(ID, Verb::Backup(task), api, bucket).await
     }
 

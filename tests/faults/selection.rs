@@ -1,10 +1,13 @@
-//! Lists of many namespaces at once that the API server refuses, and selections that find less than was asked for.
+//! Lists of many namespaces at once that the API server refuses, selections that find less than was asked for, and how
+//! much is asked of the API server at a time.
 
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
 use crate::run::{Backup, Worker, assert_nothing_left, ending, folder, read_archive};
 use crate::world::World;
+use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::report::Outcome;
+use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::kinds::ObjectArg;
 use kubectl_backup::rules::selection::Selection;
 
@@ -25,7 +28,8 @@ async fn teams(api: &Api, objects: &[&str]) -> (anyhow::Result<kubectl_backup::o
     let bucket = Bucket::new(folder.path()).await;
     let objects = objects.iter().map(|text| ObjectArg::parse(text).unwrap()).collect();
     let selection = Selection { objects, ..Selection::of_namespaces(vec!["team-*".to_owned()]) };
-    let result = Worker::default().back_up_selection(selection, api, &bucket).await;
+    let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
+    let result = Worker::default().back_up_task(task, api, &bucket).await;
     if result.is_err() {
         assert_nothing_left(bucket.root(), "a failed backup");
         return (result, None);
@@ -93,4 +97,37 @@ async fn what_is_named_and_not_there_is_an_error_unless_a_list_failed() {
     assert_eq!(count(&backup, "resources/secrets/"), 20, "what is there is saved");
     let told = |subject: &str| backup.report.problems.iter().any(|problem| problem.subject == subject);
     assert!(told("configmaps settings") && told("configmaps in namespace team-00"), "{:?}", backup.report.problems);
+}
+
+/// How often the lists change from one kind to another.
+async fn changes(parallel: usize) -> usize {
+    let (api, folder) = (Api::new(World::full()), folder());
+    let bucket = Bucket::new(folder.path()).await;
+    let task = BackupTask { volumes: VolumeData::Skip, parallel: Some(parallel), ..BackupTask::default() };
+    assert_eq!(ending(&Worker::default().back_up_task(task, &api, &bucket).await), "Complete");
+    let mut paths: Vec<String> = api.seen().into_iter().map(|(name, _)| name).collect();
+    paths.retain(|name| !name.ends_with(" revision") && !name.ends_with(" names"));
+    let mut paths: Vec<&str> = paths.iter().map(|name| name.split(" page ").next().unwrap()).collect();
+    paths.dedup();
+    let all = paths.len();
+    paths.sort_unstable();
+    paths.dedup();
+    all - paths.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_list_at_a_time_where_that_is_asked_for() {
+    assert_eq!(changes(1).await, 0, "each kind is listed to its end");
+    assert!(changes(4).await > 0, "several are listed at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_api_server_is_left_alone_for_as_long_as_it_asks() {
+    let api = many();
+    api.fault("GET /api/v1/secrets", Some(0), Fault::RetryAfter(429));
+    let begun = tokio::time::Instant::now();
+    let (result, _) = teams(&api, &[]).await;
+    assert_eq!(ending(&result), "Complete");
+    let waited = begun.elapsed().as_secs_f32();
+    assert!((3.0..4.0).contains(&waited), "{waited} s instead of 3");
 }

@@ -81,15 +81,18 @@ impl Target {
     }
 
     fn choose(&mut self, served: Served) {
-        let rule = selection::never_backed_up(&served).map(str::to_owned);
         // where others are asked for, one line says so for all of these
         let is_asked = self.chosen.lists(&served.kind);
-        match rule.or_else(|| self.chosen.excluded(&served.kind)) {
-            Some(rule) if is_asked => {
-                self.omissions.push(Omission { subject: served.kind.key(), rule, objects: None });
-            }
-            None if is_asked || !served.kind.namespaced => self.kinds.push(served.kind),
-            _ => (),
+        let may_be_needed = !served.kind.namespaced;
+        let rule = match selection::never_backed_up(&served) {
+            Some(_) if !is_asked => return,
+            Some(rule) => Some(rule.to_owned()),
+            None if !is_asked && !may_be_needed => return,
+            None => self.chosen.excluded(&served.kind),
+        };
+        match rule {
+            Some(rule) => self.omissions.push(Omission { subject: served.kind.key(), rule, objects: None }),
+            None => self.kinds.push(served.kind),
         }
     }
 
