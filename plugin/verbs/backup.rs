@@ -101,11 +101,11 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "N", default_value_t = LISTS, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_LISTS as u64))]
     parallel: usize,
     #[command(flatten)]
-    selection: SelectionArgs,
-    #[command(flatten)]
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 impl SharedArgs {

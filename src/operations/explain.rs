@@ -56,7 +56,7 @@ pub async fn run(id: &BackupId, task: &BackupTask, cluster: &Cluster, context: &
     let events = &context.events;
     events.phase(Phase::Discovering);
     let mut target = until_cancelled(&context.cancel, Target::discover(&task.selection, cluster, events)).await?;
-    events.phase(Phase::Saving);
+    events.phase(Phase::Planning);
     let mut request = target.request(id, task, context);
     let seen = loop {
         let pin = target.pin(task, cluster, context, events).await?;
@@ -104,7 +104,7 @@ fn why(target: &Target, key: &str) -> String {
     let kind = target.kinds.iter().find(|kind| kind.is(key));
     let narrowed = |kind: &Kind| target.chosen.reason(kind);
     match (kind, is_namespaces) {
-        (Some(kind), true) if kind.is("namespaces") => "named".to_owned(),
+        (Some(kind), true) if kind.is("namespaces") => "asked for".to_owned(),
         (Some(kind), true) => narrowed(kind).unwrap_or_else(|| "in the namespaces".to_owned()),
         (Some(kind), false) => narrowed(kind).unwrap_or_else(|| "in the cluster".to_owned()),
         (None, _) => "defined since discovery".to_owned(),

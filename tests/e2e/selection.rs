@@ -63,6 +63,8 @@ fn labels_of_several_selectors_and_the_namespace_with_them() {
     let (held, manifest, report) = selected(&["ns", name, "-l", "app=web,tier in (front, back)"], &location);
     assert_eq!(held, set(&["configmaps/web", &of_namespace]));
     assert_eq!(manifest["selection"], "-l 'app=web,tier in (front, back)'");
+    let consistency = &manifest["consistency"];
+    assert!(consistency["revision"].is_string() && consistency["unpinned"].is_null(), "{consistency}");
     assert_eq!(omitted(&report, "objects with other labels"), ["-l 'app=web,tier in (front, back)'"]);
     assert_eq!(report["selection"]["selectors"], json!(["app=web,tier in (front, back)"]));
     // several, of which one has to match
@@ -175,7 +177,7 @@ fn an_explanation_is_what_a_backup_does_and_writes_nothing() {
     assert_eq!(taken(&explained), manifest["counts"]["objects"].as_u64().expect("a count"));
     assert_eq!(explained["omissions"], report["omissions"], "and leaves out the same");
     let why: Vec<&Value> = explained["taken"].as_array().expect("a list").iter().map(|one| &one["why"]).collect();
-    assert_eq!(why, ["-l 'app'", "named"]);
+    assert_eq!(why, ["-l 'app'", "asked for"]);
     let table = backup(A, &[&["ns", name, "--explain"][..], &at].concat()).exits(0).stdout;
     assert!(table.starts_with("SAVED") && table.contains("configmaps") && table.contains("events"), "{table}");
 

@@ -10,6 +10,7 @@ use kubectl_backup::report::Outcome;
 use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::kinds::ObjectArg;
 use kubectl_backup::rules::selection::Selection;
+use kubectl_backup::rules::selector::Selector;
 
 /// More namespaces than are listed one by one, each with a Secret and a ConfigMap.
 fn many() -> Api {
@@ -97,6 +98,31 @@ async fn what_is_named_and_not_there_is_an_error_unless_a_list_failed() {
     assert_eq!(count(&backup, "resources/secrets/"), 20, "what is there is saved");
     let told = |subject: &str| backup.report.problems.iter().any(|problem| problem.subject == subject);
     assert!(told("configmaps settings") && told("configmaps in namespace team-00"), "{:?}", backup.report.problems);
+}
+
+/// The fake, as some aggregated APIs, looks at no label selector.
+#[tokio::test(start_paused = true)]
+async fn an_api_that_ignores_labels_is_not_believed() {
+    let mut world = World::full();
+    world.put("configmaps", Some("shop"), "web", r#","labels":{"app":"web"}"#, r#""data":{}"#);
+    let (api, folder) = (Api::new(world), folder());
+    let bucket = Bucket::new(folder.path()).await;
+    let selectors = vec![Selector::parse("app in (web)").unwrap()];
+    let selection = Selection { selectors, ..Selection::of_namespaces(vec!["shop".to_owned()]) };
+    let task = BackupTask { selection, ..BackupTask::default() };
+    assert_eq!(ending(&Worker::default().back_up_task(task, &api, &bucket).await), "Complete");
+    let backup = read_archive(&bucket, "labels").await;
+    let held: Vec<&String> = backup.objects.keys().collect();
+    assert_eq!(held, ["resources/configmaps/namespaces/shop/web.json", "resources/namespaces/cluster/shop.json"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_alone_can_be_asked_for() {
+    let (result, backup) = teams(&many(), &["namespace/team-03"]).await;
+    assert_eq!(ending(&result), "Complete");
+    assert_eq!(backup.unwrap().objects.len(), 20, "the namespaces that are asked for, and nothing else");
+    let (result, _) = teams(&many(), &["namespace/shop"]).await;
+    assert!(ending(&result).starts_with("NotFound: there is no `namespaces/shop`"), "{}", ending(&result));
 }
 
 /// How often the lists change from one kind to another.

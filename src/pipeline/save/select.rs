@@ -67,19 +67,18 @@ impl Saving<'_> {
     pub(super) fn choose(&self, kind: &Kind, item: &Item<'_>, text: &str) -> Choice {
         let (meta, chosen) = (&item.metadata, self.request.chosen);
         let namespace = kind.namespaced.then_some(&*meta.namespace);
-        let asked = match (self.request.wanted, namespace) {
-            (Wanted::Namespaces(namespaces), Some(namespace)) => {
-                namespaces.contains(namespace) && chosen.takes(kind, Some(namespace), &meta.name, &meta.labels)
-            }
+        let is_chosen = chosen.takes(kind, namespace, &meta.name, &meta.labels);
+        let is_asked = match (self.request.wanted, namespace) {
+            (Wanted::Namespaces(namespaces), Some(namespace)) => is_chosen && namespaces.contains(namespace),
             // the namespaces themselves, by their names
             (Wanted::Namespaces(_), None) => true,
-            (Wanted::Cluster, namespace) => chosen.takes(kind, namespace, &meta.name, &meta.labels),
+            (Wanted::Cluster, _) => is_chosen,
         };
-        if !asked {
+        if !is_asked {
             return Choice::Pass;
         }
         let is_named = chosen.names(kind, &meta.name);
-        if chosen.is_narrow() && (namespace.is_some() || matches!(self.request.wanted, Wanted::Cluster)) {
+        if is_chosen && chosen.is_narrow() {
             let picked = &mut self.gathered().picked;
             picked.objects += 1;
             if is_named {
