@@ -5,7 +5,7 @@
 //!
 //! | what | MiB |
 //! | --- | --- |
-//! | [`LISTS`] lists ([`MOST_LISTS`] where asked for: 71.6 in sum), each a frame being filled (2), the largest object (1.5) and a chunk | 4 × 3.6 |
+//! | [`LISTS`] lists, each a frame being filled (2), the largest object (1.5) and a chunk | 4 × 3.6 |
 //! | [`FILLED`] filled frames waiting | 2 × 2.2 |
 //! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 4.5 |
 //! | [`COMPRESSED`] compressed frames waiting | 2 × 1 |
@@ -49,8 +49,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Lists in flight. Four saturate an API server on two cores; more cost it memory and us nothing gained.
 pub const LISTS: usize = 4;
-/// Lists in flight that may be asked for at most: one more would break the sum.
-pub const MOST_LISTS: usize = 5;
 /// Filled frames that wait for an encoder.
 pub const FILLED: usize = 2;
 /// Frames compressed at once.
@@ -78,7 +76,7 @@ pub struct SaveRequest<'a> {
     pub wanted: &'a Wanted,
     /// What of them, where that is not all.
     pub chosen: &'a Chosen,
-    /// Lists in flight; between 1 and [`MOST_LISTS`].
+    /// Lists in flight: 1 to [`LISTS`], as more would break the sum above.
     pub lists: usize,
     /// The kinds that may be saved: those that no rule or flag leaves out.
     pub kinds: &'a [Kind],
@@ -221,7 +219,7 @@ impl<'a> Saving<'a> {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
                 self.list(&task, filled, &choose).await
             })
-            .buffer_unordered(self.request.lists.clamp(1, MOST_LISTS));
+            .buffer_unordered(self.request.lists.clamp(1, LISTS));
         while let Some(result) = lists.next().await {
             result?;
         }

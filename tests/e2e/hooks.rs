@@ -86,7 +86,7 @@ fn pre_hooks_end_before_the_revision_and_post_hooks_before_the_manifest() {
     kubectl(A, &["create", "configmap", "-n", &namespace.name, "made-during-post"]).exits(0);
     assert_eq!(keys(&format!("{}/backups/", location.prefix)), [""; 0], "nothing is committed before the post hooks");
     in_pod(&namespace, "db", "touch /shared/go-post");
-    let told = Ran::of(child.wait_with_output().expect("the binary ends")).exits(0).json();
+    let told = Ran::ended(child).exits(0).json();
     let id = told["id"].as_str().expect("an id");
 
     let at = ["--location", &location.url, "--install-namespace", INSTALL];
@@ -216,7 +216,7 @@ fn post_hooks_run_when_the_backup_is_cancelled() {
     let job = names.find(|name| name.starts_with(&namespace.name)).expect("the Job");
     kubectl(A, &["delete", "job", "-n", INSTALL, job, "--wait=false"]).exits(0);
     wait_for_line(&namespace, "post");
-    let ran = Ran::of(child.wait_with_output().expect("the binary ends"));
+    let ran = Ran::ended(child);
     assert_ne!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(keys(&format!("{}/backups/", location.prefix)), [""; 0]);
     assert_eq!(in_pod(&namespace, "db", "cat /shared/log"), "pre\npost\n");

@@ -394,7 +394,7 @@ fn promise_6_a_restore_that_is_killed_converges_when_it_runs_again() {
     }
     // its Job has started another pod, unless the kill came when all was written and only the answer was lost: whoever
     // isn't sure runs it again
-    drop(run.wait_with_output().expect("the binary ends"));
+    Ran::ended(run);
     let again = backup(A, &args).exits(0).json();
     assert_eq!(count(&again, "failed"), 0, "{again}");
     let after = get(A, &["-n", &copy.name, "configmaps"]);
