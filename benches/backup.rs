@@ -114,7 +114,7 @@ impl Floor {
 
 async fn backup(location: &Location, store: &dyn Store) -> anyhow::Result<(Run, Manifest)> {
     let cluster = client::cluster().await?;
-    let verb = Verb::Backup(BackupTask { namespaces: None, ..BackupTask::default() });
+    let verb = Verb::Backup(BackupTask::default());
     let run = worker::carry_out(verb, location.clone(), &cluster, store).await?;
     let manifest = run.manifest()?;
     worker::remove(store, &manifest.id).await?;

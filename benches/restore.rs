@@ -16,6 +16,7 @@ use kubectl_backup::operations::restore::{RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::rules::mapping::NamespaceMapping;
+use kubectl_backup::rules::selection::Selection;
 use kubectl_backup::rules::tidy::{Tidy, TidyOptions};
 use kubectl_backup::rules::waves::{Wave, wave_of};
 use kubectl_backup::store::Store;
@@ -39,7 +40,7 @@ struct Bench {
 pub(crate) async fn run(location: &str, namespaces: usize, rounds: usize, figures: &Book) -> anyhow::Result<()> {
     let (location, store) = worker::open(location).await?;
     let names = (0..namespaces).map(objects::namespace).collect();
-    let task = Verb::Backup(BackupTask { namespaces: Some(names), ..BackupTask::default() });
+    let task = Verb::Backup(BackupTask { selection: Selection::of_namespaces(names), ..BackupTask::default() });
     let backup = worker::carry_out(task, location.clone(), &client::cluster().await?, &*store).await?.manifest()?;
     let bench = Bench { location, store, backup, namespaces };
 

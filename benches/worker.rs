@@ -110,9 +110,7 @@ pub(crate) struct Said {
 pub(crate) async fn run(location: &str) -> anyhow::Result<()> {
     let (location, store) = open(location).await?;
     let cluster = client::cluster().await?;
-    let run =
-        carry_out(Verb::Backup(BackupTask { namespaces: None, ..BackupTask::default() }), location, &cluster, &*store)
-            .await?;
+    let run = carry_out(Verb::Backup(BackupTask::default()), location, &cluster, &*store).await?;
     let manifest = run.manifest()?;
     let said = Said {
         objects: manifest.counts.objects,

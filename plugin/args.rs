@@ -1,6 +1,10 @@
 //! Arguments as they are typed: the verbs, and the flags that several of them share. What they mean is resolved in
 //! `session`; nothing here connects to anything.
 
+mod selection;
+
+pub(crate) use selection::SelectionArgs;
+
 use crate::screen::ColorChoice;
 use crate::text::duration;
 use crate::verbs::{backup, describe, init, list, logs, restore, show, version, worker};

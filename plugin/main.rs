@@ -62,7 +62,10 @@ async fn carry_out(cli: &Cli, screen: Screen) -> anyhow::Result<ExitCode> {
         Verb::Worker(args) => worker::run(args).await,
         Verb::Version(args) => version::run(common, args, screen).await,
         Verb::Init(args) => init::run(common, args, screen).await,
-        Verb::Ns(args) => backup::run(&connect().await?, args.task(), &args.shared).await,
+        Verb::Ns(args) => {
+            let task = args.task()?;
+            backup::run(&connect().await?, task, &args.shared).await
+        }
         Verb::Cluster(args) => backup::run(&connect().await?, args.task(), &args.shared).await,
         Verb::List(args) => list::run(&connect().await?, args).await,
         Verb::Describe(args) => describe::run(&connect().await?, args).await,

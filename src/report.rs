@@ -105,7 +105,7 @@ pub enum Phase {
     PostHooks,
     /// Writing report, index and manifest.
     Committing,
-    /// Reading the manifest and index, comparing with the target.
+    /// Finding out what would be done: of a restore from manifest, index and target; of a backup by `--explain`.
     Planning,
     /// Reading and hashing frames before the first write.
     Verifying,

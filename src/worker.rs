@@ -36,7 +36,7 @@ const CLEANING: Duration = Duration::from_secs(40);
 const LISTING: Duration = Duration::from_secs(20);
 /// Manifests read at once for the list.
 const AT_ONCE: usize = 16;
-/// What is logged. kube's client logs the body of answers that it can't parse, at WARN.
+/// What is logged where nothing else is asked for. kube's client logs the body of answers that it can't parse, at WARN.
 const LOGGED: &str = "info,kube_client=error,aws=warn,hyper=warn";
 /// This version, for the status.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -44,7 +44,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Works. Reads the environment that `jobs::submit` has given the pod. The first SIGTERM lets the work clean up, the
 /// second one doesn't wait.
 pub async fn run() -> ExitCode {
-    start_log();
+    start_log(std::env::var("RUST_LOG").ok().as_deref());
     let cancel = CancellationToken::new();
     tokio::select! {
         code = work(&cancel) => code.unwrap_or_else(|error| {
@@ -85,14 +85,23 @@ pub fn told(error: &anyhow::Error) -> String {
     hints.join("\n")
 }
 
+/// What is logged, with a level such as `debug` for this program. The libraries' levels can't be raised: at `trace` they
+/// log what goes over the wire.
+fn logged(level: Option<&str>) -> String {
+    match level.and_then(|level| level.parse::<tracing::Level>().ok()) {
+        Some(level) => format!("{LOGGED},kubectl_backup={level}"),
+        None => LOGGED.to_owned(),
+    }
+}
+
 /// Starts the log. A panic's own message could hold what the code was looking at, so only its place is told.
-fn start_log() {
+fn start_log(level: Option<&str>) {
     use tracing_subscriber::EnvFilter;
     let subscriber = tracing_subscriber::fmt()
         .compact()
         .with_ansi(false)
         .with_target(false)
-        .with_env_filter(EnvFilter::new(LOGGED))
+        .with_env_filter(EnvFilter::new(logged(level)))
         .with_writer(std::io::stderr);
     // refused only where there is a log already
     subscriber.try_init().ok();

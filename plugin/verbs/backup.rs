@@ -1,18 +1,25 @@
-//! `ns` and `cluster`: make a backup.
+//! `ns` and `cluster`: make a backup, or tell what it would hold.
 
-use crate::args::{Format, PlaceArgs, WaitArgs};
+mod explain;
+
+use crate::args::{Format, PlaceArgs, SelectionArgs, WaitArgs};
 use crate::document;
+use crate::failure::Failure;
 use crate::run::{self, Ended, Manner, Run};
 use crate::screen::{Screen, print};
 use crate::session::Session;
 use crate::text::{count, safe, size, took};
 use crate::verbs::list::outcome_color;
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, ValueEnum};
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::pipeline::save::LISTS;
 use kubectl_backup::pipeline::save::pin::Demand;
 use kubectl_backup::report::{ExitCode, Outcome, Problem};
 use kubectl_backup::rules::claims::VolumeData;
+use kubectl_backup::rules::kinds::ObjectArg;
+use kubectl_backup::rules::selection::Namespaces;
 use serde::Serialize;
 
 /// Back up namespaces, and the cluster-scoped objects they need
@@ -20,12 +27,17 @@ use serde::Serialize;
 #[command(after_help = "Examples:
   kubectl backup ns shop
   kubectl backup ns shop 'team-*' --wait=false
+  kubectl backup ns shop deploy/web secret/db
+  kubectl backup ns shop -l app=web --exclude secrets --explain
   ID=$(kubectl backup ns shop -o name)
   kubectl backup ns shop --local   # into ~/.local/share/kubectl-backup")]
 pub(crate) struct NamespacesArgs {
-    /// Namespaces, or globs of them such as 'team-*'
-    #[arg(value_name = "NAME", required = true)]
+    /// Namespaces, or globs of them such as 'team-*'; and objects in them, where not all are meant: deploy/web
+    #[arg(value_name = "NAME|KIND/NAME", required_unless_present = "all_namespaces")]
     pub(crate) names: Vec<String>,
+    /// All namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
     #[command(flatten)]
     pub(crate) shared: SharedArgs,
 }
@@ -34,7 +46,8 @@ pub(crate) struct NamespacesArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kubectl backup cluster
-  kubectl backup cluster --timeout 30m -o json")]
+  kubectl backup cluster --timeout 30m -o json
+  kubectl backup cluster --exclude-namespace 'kube-*' --include-secrets=false")]
 pub(crate) struct ClusterArgs {
     #[command(flatten)]
     pub(crate) shared: SharedArgs,
@@ -81,23 +94,32 @@ pub(crate) struct SharedArgs {
         hide_possible_values = true
     )]
     pub(crate) hooks: bool,
+    /// Print what would be saved and left out, and why; save nothing and run no hooks
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) explain: bool,
+    /// Lists in flight at the API server, at most 4; fewer are gentler to it
+    #[arg(long, value_name = "N", default_value_t = LISTS, value_parser = RangedU64ValueParser::<usize>::new().range(1..=LISTS as u64))]
+    parallel: usize,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 impl SharedArgs {
     /// What both verbs ask of a backup; of everything, until namespaces are named.
     fn task(&self) -> BackupTask {
         BackupTask {
-            namespaces: None,
+            selection: self.selection.selection(),
             volumes: self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
             consistency: match self.consistency {
                 Consistency::Exact => Demand::Exact,
                 Consistency::Relaxed => Demand::Relaxed,
             },
             hooks: self.hooks,
+            parallel: (self.parallel != LISTS).then_some(self.parallel),
         }
     }
 }
@@ -111,8 +133,35 @@ impl ClusterArgs {
 
 impl NamespacesArgs {
     /// The task that these arguments mean.
-    pub(crate) fn task(&self) -> BackupTask {
-        BackupTask { namespaces: Some(self.names.clone()), ..self.shared.task() }
+    ///
+    /// # Errors
+    /// Names that can't be meant.
+    pub(crate) fn task(&self) -> Result<BackupTask, Failure> {
+        let mut task = self.shared.task();
+        let (objects, mut namespaces): (Vec<String>, Vec<String>) =
+            self.names.iter().cloned().partition(|name| name.contains('/'));
+        let parsed: Result<Vec<_>, _> = objects.iter().map(|object| ObjectArg::parse(object)).collect();
+        task.selection.objects = parsed.map_err(|error| Failure::usage(error.to_string()))?;
+        match (self.all_namespaces, namespaces.first()) {
+            (true, None) => namespaces.push("*".to_owned()),
+            (true, Some(name)) => {
+                let text = format!("`{name}` and `--all-namespaces` can't both be meant\nhint: give one of the two");
+                return Err(Failure::usage(text));
+            }
+            (false, None) => {
+                let text =
+                    "no namespace is given\nhint: name it before the objects: `kubectl backup ns shop deploy/web`";
+                return Err(Failure::usage(text));
+            }
+            (false, Some(_)) => (),
+        }
+        let checked = Namespaces::parse(&namespaces).and_then(|_| match task.selection.exclude_namespaces.as_slice() {
+            [] => Ok(()),
+            without => Namespaces::parse(without).map(drop),
+        });
+        checked.map_err(|error| Failure::usage(error.to_string()))?;
+        task.selection.namespaces = Some(namespaces);
+        Ok(task)
     }
 }
 
@@ -137,6 +186,9 @@ struct Summary<'a> {
 /// What kept it from being made.
 pub(crate) async fn run(session: &Session, task: BackupTask, args: &SharedArgs) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
+    if args.explain {
+        return explain::run(session, &target, task, args).await;
+    }
     let id = run::new_id(&name(&task));
     let run = run::run(session, &target, id, Verb::Backup(task), Manner::work(args.wait)).await?;
     let url = target.location.url();
@@ -188,8 +240,9 @@ fn line(ended: &Ended, url: &str, screen: &Screen) -> String {
 
 /// What a backup is called, before time and chance are put behind: the first namespace, and how many more there are.
 fn name(task: &BackupTask) -> String {
-    match task.namespaces.as_deref() {
+    match task.selection.namespaces.as_deref() {
         None | Some([]) => "cluster".to_owned(),
+        Some([all]) if all == "*" => "all".to_owned(),
         Some([only]) => only.clone(),
         Some([first, more @ ..]) => format!("{first}-and-{}-more", more.len()),
     }
@@ -201,6 +254,7 @@ mod tests {
     use crate::screen::ColorChoice;
     use kubectl_backup::id::BackupId;
     use kubectl_backup::report::Counts;
+    use kubectl_backup::rules::selection::Selection;
     use std::time::Duration;
 
     fn ended() -> Ended {
@@ -233,22 +287,66 @@ mod tests {
     fn a_backup_is_called_after_what_it_holds() {
         let of = |names: &[&str]| {
             let namespaces = Some(names.iter().map(ToString::to_string).collect());
-            name(&BackupTask { namespaces, ..BackupTask::default() })
+            name(&BackupTask { selection: Selection { namespaces, ..Selection::default() }, ..BackupTask::default() })
         };
         assert_eq!((of(&["shop"]), of(&["shop", "blog", "wiki"])), ("shop".into(), "shop-and-2-more".into()));
         assert_eq!(name(&BackupTask::default()), "cluster");
     }
 
+    fn task(words: &[&str]) -> Result<BackupTask, String> {
+        let words = ["kubectl-backup"].iter().chain(words).map(Into::into);
+        match crate::args::parse(words).map_err(|error| error.to_string())?.verb {
+            crate::args::Verb::Ns(args) => args.task().map_err(|error| error.to_string()),
+            crate::args::Verb::Cluster(args) => Ok(args.task()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn words_become_a_selection() {
+        let selected = |words: &[&str]| serde_json::to_string(&task(words).unwrap().selection).unwrap();
+        assert_eq!(selected(&["cluster"]), r#"{"namespaces":null}"#);
+        assert_eq!(selected(&["ns", "-A"]), r#"{"namespaces":["*"]}"#);
+        assert_eq!(
+            selected(&["ns", "shop", "deploy/web", "blog", "secret/db"]),
+            r#"{"namespaces":["shop","blog"],"objects":["deploy/web","secret/db"]}"#
+        );
+        assert_eq!(
+            selected(&["cluster", "--include", "cm,po", "--include=*.example.com", "-l", "a in (b,c)", "--selector=d"]),
+            r#"{"namespaces":null,"include":["cm","po","*.example.com"],"selectors":["a in (b,c)","d"]}"#
+        );
+        assert_eq!(
+            selected(&["cluster", "--exclude", "jobs", "--include-secrets=false", "--exclude-namespace=kube-*,x"]),
+            r#"{"namespaces":null,"excludeNamespaces":["kube-*","x"],"exclude":["jobs","secrets"]}"#
+        );
+        assert_eq!(selected(&["cluster", "--include-secrets"]), r#"{"namespaces":null}"#);
+    }
+
+    #[test]
+    fn words_that_cannot_be_meant() {
+        for (words, said) in [
+            (&["ns", "deploy/web"][..], "no namespace is given"),
+            (&["ns", "-A", "shop"], "`shop` and `--all-namespaces`"),
+            (&["ns"], "required"),
+            (&["ns", "shop", "deploy/"], "can't be a name"),
+            (&["ns", "Shop"], "not a namespace"),
+            (&["ns", "shop", "--exclude-namespace", "a_b"], "not a namespace"),
+            (&["ns", "shop", "-l", "a=b=c"], "not a label selector"),
+            (&["cluster", "--include", "a b"], "not a kind"),
+            (&["cluster", "--parallel", "0"], "0"),
+            (&["cluster", "--parallel", "5"], "5 is not in 1..=4"),
+            (&["cluster", "--explain", "--wait=false"], "cannot be used with"),
+        ] {
+            let error = task(words).unwrap_err();
+            assert!(error.contains(said), "{words:?}: {error}");
+        }
+        assert_eq!(task(&["cluster", "--parallel", "1"]).unwrap().parallel, Some(1));
+        assert_eq!(task(&["cluster"]).unwrap().parallel, None);
+    }
+
     #[test]
     fn hooks_run_unless_told_otherwise() {
-        let task = |words: &[&str]| {
-            let words = ["kubectl-backup"].iter().chain(words).map(Into::into);
-            match crate::args::parse(words).unwrap().verb {
-                crate::args::Verb::Ns(args) => args.task(),
-                crate::args::Verb::Cluster(args) => args.task(),
-                other => panic!("{other:?}"),
-            }
-        };
+        let task = |words: &[&str]| task(words).unwrap();
         assert!(task(&["ns", "shop"]).hooks && task(&["cluster"]).hooks && task(&["ns", "--hooks", "shop"]).hooks);
         assert!(!task(&["ns", "shop", "--hooks=false"]).hooks && !task(&["cluster", "--hooks=false"]).hooks);
     }

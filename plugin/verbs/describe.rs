@@ -137,8 +137,12 @@ fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> St
     field("Location", &safe(place));
     field("Cluster", &format!("{} ({})", safe(&manifest.cluster.uid), safe(&manifest.cluster.version)));
     match manifest.scope {
+        Scope::Cluster if manifest.selection.is_some() => field("Scope", "the cluster, in part"),
         Scope::Cluster => field("Scope", "the whole cluster"),
         Scope::Namespaces => field("Namespaces", &safe(&namespaces(manifest, usize::MAX)).replace(',', ", ")),
+    }
+    if let Some(selection) = &manifest.selection {
+        field("Selection", &safe(selection));
     }
     field("Started", &format!("{started} ({} ago), took {}", age(manifest.started_at, now), took(time)));
     field("Consistency", &consistency(&manifest.consistency));

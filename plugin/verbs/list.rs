@@ -96,10 +96,11 @@ fn table(list: &ListResult, now: Timestamp, wide: bool) -> Table {
     }
     let mut table = Table::new(header);
     for backup in &list.backups {
+        let part = if backup.selection.is_some() { "(part)" } else { "" };
         let mut row: Vec<Cell> = vec![
             backup.id.as_str().into(),
             age(backup.started_at, now).into(),
-            namespaces(backup, if wide { usize::MAX } else { NAMED }).into(),
+            format!("{}{part}", namespaces(backup, if wide { usize::MAX } else { NAMED })).into(),
             backup.counts.objects.to_string().into(),
             size(stored(backup)).into(),
             Cell::colored(backup.outcome.to_string(), outcome_color(backup.outcome)),

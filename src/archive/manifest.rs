@@ -33,6 +33,9 @@ pub struct Manifest {
     /// The namespaces that were saved, where the scope is namespaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
+    /// What narrowed it besides, in the words of the command line, for people; absent where nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
     /// When the worker began.
     pub started_at: Timestamp,
     /// When everything but this manifest was stored.

@@ -65,6 +65,7 @@ impl Call {
 impl Cluster {
     /// Sends a request once; an answer outside of 2xx is an error.
     pub(super) async fn once(&self, call: &Call) -> Result<Response<Body>, Error> {
+        tracing::debug!("{}", call.what);
         let sent = tokio::time::timeout(ANSWER_TIMEOUT, self.api.send(call.request()?)).await;
         let response = sent
             .map_err(|_| Error::Timeout { what: call.what.clone(), seconds: ANSWER_TIMEOUT.as_secs() })?

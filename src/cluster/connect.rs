@@ -121,6 +121,27 @@ fn no_proxy_matches(rule: &str, host: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn every_request_says_who_asks() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let answered = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let read = connection.read(&mut request).await.unwrap();
+            let body = r#"{"gitVersion":"v1.36.3"}"#;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..read]).to_lowercase()
+        });
+        let cluster = clients(Config::new(server), None).unwrap();
+        assert_eq!(cluster.version().await.unwrap(), "v1.36.3");
+        let request = answered.await.unwrap();
+        let agents: Vec<&str> = request.lines().filter(|line| line.starts_with("user-agent:")).collect();
+        assert_eq!(agents, [concat!("user-agent: kubectl-backup/", env!("CARGO_PKG_VERSION"))]);
+    }
+
     #[test]
     fn no_proxy_is_compared_with_the_api_server() {
         let server: http::Uri = "https://10.1.2.3:6443".parse().unwrap();

@@ -24,6 +24,8 @@ pub struct Page<'a> {
     pub token: Option<&'a str>,
     /// Only the object of this name.
     pub name: Option<&'a str>,
+    /// Only objects whose labels match.
+    pub selector: Option<&'a str>,
     /// Objects at most.
     pub limit: u32,
     /// How often it is asked for while the API server gives no page: [`TRIES`], or fewer where many pages are likely to
@@ -44,6 +46,9 @@ impl Page<'_> {
         }
         if let Some(name) = self.name {
             query += &format!("&fieldSelector=metadata.name%3D{}", encode(name));
+        }
+        if let Some(selector) = self.selector {
+            query += &format!("&labelSelector={}", encode(selector));
         }
         let uri = self.kind.list_path(self.namespace) + &query;
         Call { secret: self.kind.is("secrets"), ..Call::get(about("listing", self.kind, self.namespace), uri) }
@@ -121,7 +126,16 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn revision(&self, kind: &Kind) -> Result<String, Error> {
-        let page = Page { kind, namespace: None, revision: None, token: None, name: None, limit: 1, tries: TRIES };
+        let page = Page {
+            kind,
+            namespace: None,
+            revision: None,
+            token: None,
+            name: None,
+            selector: None,
+            limit: 1,
+            tries: TRIES,
+        };
         let call = Call { accept: METADATA, ..page.call() };
         Ok(self.json::<MetaOnly>(&call).await?.metadata.resource_version)
     }
@@ -161,6 +175,7 @@ impl Cluster {
                 revision,
                 token: (!token.is_empty()).then_some(token.as_str()),
                 name: None,
+                selector: None,
                 limit: METADATA_PAGE,
                 tries: TRIES,
             };
@@ -211,6 +226,7 @@ mod tests {
             revision: Some("42"),
             token: None,
             name: None,
+            selector: None,
             limit: 7,
             tries: 1,
         };
@@ -218,6 +234,8 @@ mod tests {
         assert_eq!(page.call().uri, format!("{path}&resourceVersion=42&resourceVersionMatch=Exact"));
         let next = Page { token: Some("a=/"), ..page.clone() };
         assert_eq!(next.call().uri, format!("{path}&continue=a%3D%2F"));
+        let matching = Page { selector: Some("app in (a,b)"), ..next.clone() };
+        assert!(matching.call().uri.ends_with("&labelSelector=app%20in%20%28a%2Cb%29"), "{}", matching.call().uri);
         let named = Page { name: Some("a:b"), revision: None, namespace: None, ..page };
         assert_eq!(named.call().uri, "/apis/apps/v1/deployments?limit=7&fieldSelector=metadata.name%3Da%3Ab");
     }

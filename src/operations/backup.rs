@@ -1,34 +1,33 @@
 //! `ns` and `cluster`: discover, run pre hooks, choose the revision, save, run post hooks, commit.
 
+pub(super) mod target;
+
 use super::hooks::{Around, HookReport};
 use super::log::RunLog;
-use super::{Context, Done, Usage};
-use crate::archive::manifest::{ClusterIdentity, Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
+use super::{Context, Done};
+use crate::archive::manifest::{Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
 use crate::cluster::Cluster;
-use crate::cluster::discover::Discovery;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
-use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, Wanted, pin};
+use crate::pipeline::save::{self, KindReport, Saved, pin};
 use crate::pipeline::{Error, sweep, until_cancelled, until_settled};
-use crate::report::{Event, Events, ExitCode, Omission, Outcome, Phase, Problem};
-use crate::resource::{Kind, ObjectName};
+use crate::report::{Events, ExitCode, Omission, Outcome, Phase, Problem};
 use crate::rules::claims::VolumeData;
-use crate::rules::kinds::Served;
-use crate::rules::selection::{self, Namespaces};
-use crate::rules::similar;
+use crate::rules::selection::Selection;
 use crate::store::Store;
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use target::Target;
 
 /// What to back up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTask {
-    /// Namespaces or globs of them; `None` for everything.
-    pub namespaces: Option<Vec<String>>,
+    /// Which objects.
+    #[serde(flatten)]
+    pub selection: Selection,
     /// What is to become of the data behind claims.
     #[serde(default)]
     pub volumes: VolumeData,
@@ -38,12 +37,21 @@ pub struct BackupTask {
     /// Whether the commands run that pods' annotations ask for.
     #[serde(default = "yes")]
     pub hooks: bool,
+    /// Lists in flight; `None`: [`save::LISTS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<usize>,
 }
 
 impl Default for BackupTask {
     /// Everything, with hooks.
     fn default() -> Self {
-        Self { namespaces: None, volumes: VolumeData::default(), consistency: pin::Demand::default(), hooks: yes() }
+        Self {
+            selection: Selection::default(),
+            volumes: VolumeData::default(),
+            consistency: pin::Demand::default(),
+            hooks: yes(),
+            parallel: None,
+        }
     }
 }
 
@@ -59,6 +67,9 @@ pub struct Report {
     pub selection: BackupTask,
     /// The namespaces that this meant.
     pub namespaces: Vec<String>,
+    /// What else it meant.
+    #[serde(default)]
+    pub resolved: Resolved,
     /// Every kind that holds objects.
     pub kinds: Vec<KindReport>,
     /// What could not be saved.
@@ -70,6 +81,17 @@ pub struct Report {
     pub hooks: Vec<HookReport>,
     /// Seconds that the run took until here.
     pub seconds: f64,
+}
+
+/// What a selection came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resolved {
+    /// The kinds that were listed, by key.
+    pub kinds: Vec<String>,
+    /// The namespaces that `--exclude-namespace` left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excluded_namespaces: Vec<String>,
 }
 
 /// Makes a backup.
@@ -112,12 +134,12 @@ async fn attempt(
 ) -> anyhow::Result<Done> {
     let cancel = &context.cancel;
     events.phase(Phase::Discovering);
-    let mut target = until_cancelled(cancel, Target::discover(task, cluster, events)).await?;
+    let mut target = until_cancelled(cancel, Target::discover(&task.selection, cluster, events)).await?;
     let saving = async {
         events.phase(Phase::Saving);
         saved(id, task, &target, cluster, store, context, events).await
     };
-    let around = Around::new(task.hooks, &target.wanted, &target.kinds, cluster, context, events);
+    let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
     let (saved, hooks) = around.run(saving).await;
     let mut saved = saved?;
     target.hooks = hooks.reports;
@@ -154,103 +176,6 @@ async fn attempt(
     })
 }
 
-/// The cluster as a backup sees it before the first list.
-struct Target {
-    identity: ClusterIdentity,
-    wanted: Wanted,
-    kinds: Vec<Kind>,
-    served: Vec<Kind>,
-    problems: Vec<Problem>,
-    omissions: Vec<Omission>,
-    hooks: Vec<HookReport>,
-}
-
-impl Target {
-    async fn discover(task: &BackupTask, cluster: &Cluster, events: &Events) -> anyhow::Result<Self> {
-        let discovery = cluster.discover().await.context("discovery")?;
-        let identity = identity(cluster, &discovery).await?;
-        let wanted = wanted(task, cluster, &discovery).await?;
-        let stale = discovery.stale.iter().map(|group| Problem {
-            subject: group.clone(),
-            message: "its API server gives no fresh answer, so what it holds is unknown and not saved".to_owned(),
-        });
-        let problems: Vec<Problem> = stale.collect();
-        problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
-        let served = discovery.kinds.iter().map(|served| served.kind.clone()).collect();
-        let (omissions, hooks) = (Vec::new(), Vec::new());
-        let mut target = Self { identity, wanted, kinds: Vec::new(), served, problems, omissions, hooks };
-        let stale = discovery.stale;
-        // the problem of its group says it; asking for each kind would take minutes to fail
-        let answers = |served: &Served| !stale.contains(&served.kind.api_version());
-        discovery.kinds.into_iter().filter(answers).for_each(|served| target.choose(served));
-        Ok(target)
-    }
-
-    fn choose(&mut self, served: Served) {
-        match selection::never_backed_up(&served) {
-            Some(rule) => {
-                self.omissions.push(Omission { subject: served.kind.key(), rule: rule.to_owned(), objects: None });
-            }
-            None => self.kinds.push(served.kind),
-        }
-    }
-
-    fn namespaces(&self) -> Vec<String> {
-        match &self.wanted {
-            Wanted::Cluster => Vec::new(),
-            Wanted::Namespaces(names) => names.iter().cloned().collect(),
-        }
-    }
-}
-
-async fn identity(cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<ClusterIdentity> {
-    Ok(ClusterIdentity {
-        uid: cluster_uid(cluster, discovery).await?,
-        version: cluster.version().await.context("asking for the version")?,
-    })
-}
-
-/// What tells this cluster from others: the uid of `kube-system`, which lives as long as the cluster does.
-pub(super) async fn cluster_uid(cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<String> {
-    #[derive(Deserialize)]
-    struct Namespace {
-        metadata: Meta,
-    }
-    #[derive(Deserialize)]
-    struct Meta {
-        uid: String,
-    }
-    let kind = &discovery.get("namespaces").context("the API server serves no namespaces")?.kind;
-    let found =
-        cluster.get(kind, &ObjectName::new(None, "kube-system")).await.context("reading the cluster's identity")?;
-    let bytes = found.context("there is no namespace `kube-system`")?;
-    Ok(serde_json::from_slice::<Namespace>(&bytes).context("reading the namespace `kube-system`")?.metadata.uid)
-}
-
-/// The namespaces that are meant. A name or glob that means none is an error: a backup of nothing would look good.
-async fn wanted(task: &BackupTask, cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<Wanted> {
-    let Some(patterns) = &task.namespaces else { return Ok(Wanted::Cluster) };
-    let kind = &discovery.get("namespaces").context("the API server serves no namespaces")?.kind;
-    let there: BTreeSet<String> =
-        cluster.list_names(kind, None).await.context("listing namespaces")?.into_iter().map(|l| l.name.name).collect();
-    let patterns = Namespaces::parse(patterns).map_err(|error| Usage(error.to_string()))?;
-    let existing: Vec<&str> = there.iter().map(String::as_str).collect();
-    if let Some(unmatched) = patterns.unmatched(&existing).first() {
-        return Err(Error::NotFound(no_such_namespace(unmatched, &existing)).into());
-    }
-    let names = there.into_iter().filter(|name| patterns.matches(name)).collect();
-    Ok(Wanted::Namespaces(names))
-}
-
-fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {
-    let similar = similar(pattern, existing.iter().copied());
-    let hint = match similar.first() {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => "`kubectl get namespaces` lists what there is".to_owned(),
-    };
-    format!("there is no namespace `{pattern}`\nhint: {hint}")
-}
-
 /// Saves at one revision, where that is asked for. When that is compacted on the way, all kinds start again once at a new one.
 async fn saved(
     id: &BackupId,
@@ -261,22 +186,9 @@ async fn saved(
     context: &Context,
     events: &Events,
 ) -> anyhow::Result<Saved> {
-    let reference = target.kinds.iter().find(|kind| kind.is("namespaces")).context("namespaces can't be listed")?;
-    let mut request = SaveRequest {
-        id,
-        attempt: &context.attempt,
-        wanted: &target.wanted,
-        kinds: &target.kinds,
-        served: &target.served,
-        volumes: task.volumes,
-        install_namespace: &context.install_namespace,
-        restart_when_compacted: true,
-    };
+    let mut request = target.request(id, task, context);
     loop {
-        let pin = pin::choose(cluster, reference, &target.kinds, task.consistency);
-        let pin = async { pin.await.context("choosing the revision") };
-        let pin = until_cancelled(&context.cancel, pin).await?;
-        events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
+        let pin = target.pin(task, cluster, context, events).await?;
         match Box::pin(save::objects(cluster, store, &request, pin, events, &context.cancel)).await {
             Err(error) if request.restart_when_compacted && error.is_expired() => {
                 events.note("the revision was compacted on the way; starting again at a new one");
@@ -311,6 +223,7 @@ async fn manifest(
     let report = Report {
         selection: task.clone(),
         namespaces: target.namespaces(),
+        resolved: target.resolved(),
         kinds: saved.kinds,
         problems: saved.problems,
         omissions: saved.omissions,
@@ -335,8 +248,9 @@ async fn manifest(
         id: id.clone(),
         attempt: context.attempt.clone(),
         cluster: target.identity.clone(),
-        scope: if task.namespaces.is_some() { Scope::Namespaces } else { Scope::Cluster },
+        scope: if task.selection.namespaces.is_some() { Scope::Namespaces } else { Scope::Cluster },
         namespaces: target.namespaces(),
+        selection: task.selection.flags(),
         started_at: started,
         ended_at: ended,
         outcome,

@@ -15,6 +15,7 @@ use crate::pipeline::save::Wanted;
 use crate::report::{Event, Events, Omission, Phase, Problem};
 use crate::resource::Kind;
 use crate::rules::hooks::{self, Hook, OnError, When};
+use crate::rules::selection::Chosen;
 use futures::future::{FutureExt, Shared};
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,7 @@ impl std::fmt::Display for Pod {
 pub(super) struct Around<'a> {
     enabled: bool,
     wanted: &'a Wanted,
+    chosen: &'a Chosen,
     /// `None` where no pods are saved; then none is asked to prepare.
     pods: Option<&'a Kind>,
     cluster: &'a Cluster,
@@ -120,17 +122,18 @@ pub(super) struct Around<'a> {
 }
 
 impl<'a> Around<'a> {
-    /// The hooks around a backup of these namespaces, where `kinds` are the kinds that are saved.
+    /// The hooks around a backup of what is chosen in these namespaces, where `kinds` are the kinds that are saved.
     pub(super) fn new(
         enabled: bool,
         wanted: &'a Wanted,
+        chosen: &'a Chosen,
         kinds: &'a [Kind],
         cluster: &'a Cluster,
         context: &'a Context,
         events: &'a Events,
     ) -> Self {
         let pods = kinds.iter().find(|kind| kind.is("pods"));
-        Self { enabled, wanted, pods, cluster, context, events, grace: GRACE }
+        Self { enabled, wanted, chosen, pods, cluster, context, events, grace: GRACE }
     }
 
     /// Runs pre hooks, the work, post hooks. A panic of the work goes on after the post hooks.

@@ -2,6 +2,7 @@
 //! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
 
 pub mod backup;
+pub mod explain;
 pub mod hooks;
 mod log;
 pub mod read;
@@ -51,6 +52,8 @@ pub struct Task {
 pub enum Verb {
     /// `ns` and `cluster`.
     Backup(backup::BackupTask),
+    /// `ns --explain` and `cluster --explain`.
+    Explain(backup::BackupTask),
     /// `restore`.
     Restore(restore::RestoreTask),
     /// `list --refresh`.
@@ -93,6 +96,7 @@ impl Verb {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Backup(_) => "backup",
+            Self::Explain(_) => "explain",
             Self::Restore(_) => "restore",
             Self::List => "list",
             Self::Describe(_) => "describe",
@@ -114,6 +118,7 @@ impl Verb {
 pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
     match &task.verb {
         Verb::Backup(backup) => backup::run(&task.id, backup, cluster, store, context).await,
+        Verb::Explain(backup) => explain::run(&task.id, backup, cluster, context).await,
         Verb::Restore(restore) => restore::run(&task.id, restore, &task.location, cluster, store, context).await,
         Verb::List => read::list(store, context).await,
         Verb::Describe(query) => read::describe(query, cluster, store, context).await,

@@ -1,6 +1,7 @@
 //! The verbs that read the bucket and change nothing: `list`, `describe`, `show`, `logs`.
 
-use super::backup::{Report, cluster_uid};
+use super::backup::Report;
+use super::backup::target::cluster_uid;
 use super::{Context, Done, Query, Usage};
 use crate::archive::lines::each_line;
 use crate::archive::manifest::Manifest;

@@ -21,7 +21,11 @@ pub mod commit;
 mod crds;
 mod kind;
 mod list;
+mod look;
 pub mod pin;
+mod select;
+
+pub use look::{Seen, look};
 
 use super::upload::FileUpload;
 use super::{Error, until_cancelled, until_settled};
@@ -30,17 +34,17 @@ use crate::archive::frame::{FilledFrame, Frame, end_of_archive};
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
 use crate::cluster::Cluster;
-use crate::cluster::call::TRIES;
 use crate::id::{Attempt, BackupId};
 use crate::report::{Counts, Event, Events, Omission, Problem};
-use crate::resource::{Kind, ObjectName};
+use crate::resource::Kind;
 use crate::rules::claims::{self, VolumeData};
-use crate::rules::needs::{Needs, needs_of};
-use crate::rules::selection;
+use crate::rules::needs::Needs;
+use crate::rules::selection::Chosen;
 use crate::store::Store;
 use futures::{StreamExt, stream};
-use list::{Choice, Item, ItemMeta, ListTask, Listed};
+use list::{Item, ListTask, Listed};
 use pin::Pin;
+use select::Picked;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -74,7 +78,11 @@ pub struct SaveRequest<'a> {
     pub attempt: &'a Attempt,
     /// Which objects.
     pub wanted: &'a Wanted,
-    /// The kinds to list; those that no rule leaves out.
+    /// What of them, where that is not all.
+    pub chosen: &'a Chosen,
+    /// Lists in flight: 1 to [`LISTS`], as more would break the sum above.
+    pub lists: usize,
+    /// The kinds that may be saved: those that no rule or flag leaves out.
     pub kinds: &'a [Kind],
     /// Every kind that discovery found, to be compared with the CRDs there are.
     pub served: &'a [Kind],
@@ -131,6 +139,9 @@ struct Gathered {
     skipped_claims: u64,
     counts: Counts,
     pin: Pin,
+    picked: Picked,
+    /// Objects saved only because others need them: names by kind.
+    needed: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Saves objects and index. On any error both uploads are aborted: nothing of them remains.
@@ -174,6 +185,8 @@ impl<'a> Saving<'a> {
             skipped_claims: 0,
             counts: Counts::default(),
             pin,
+            picked: Picked::default(),
+            needed: BTreeMap::new(),
         };
         Self { cluster, request, events, buffers: Buffers::default(), gathered: Mutex::new(gathered) }
     }
@@ -198,17 +211,9 @@ impl<'a> Saving<'a> {
         let difference = crds::compare(self).await?;
         let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
         let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
-        match self.request.wanted {
-            Wanted::Cluster => {
-                let tasks = kinds.iter().map(ListTask::whole).collect();
-                self.list_all(tasks, filled).await
-            }
-            Wanted::Namespaces(namespaces) => {
-                let tasks = closure::namespaced(&kinds, namespaces);
-                self.list_all(tasks, filled).await?;
-                closure::cluster_scoped(self, filled).await
-            }
-        }
+        self.list_all(select::own_lists(&kinds, self.request), filled).await?;
+        self.check_found()?;
+        if self.finds_needs() { closure::cluster_scoped(self, filled).await } else { Ok(()) }
     }
 
     /// Makes lists, several at a time.
@@ -219,53 +224,11 @@ impl<'a> Saving<'a> {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
                 self.list(&task, filled, &choose).await
             })
-            .buffer_unordered(LISTS);
+            .buffer_unordered(self.request.lists.clamp(1, LISTS));
         while let Some(result) = lists.next().await {
             result?;
         }
         Ok(())
-    }
-
-    /// Decides on one item, and notes what it needs.
-    fn choose(&self, kind: &Kind, item: &Item<'_>, text: &str) -> Choice {
-        let meta = &item.metadata;
-        let namespace = kind.namespaced.then_some(&*meta.namespace);
-        let own = match (self.request.wanted, namespace) {
-            (Wanted::Namespaces(namespaces), Some(namespace)) if !namespaces.contains(namespace) => {
-                return Choice::Pass;
-            }
-            (Wanted::Namespaces(_), Some(_)) => true,
-            _ => false,
-        };
-        if let Some(rule) = self.omitted(kind, namespace, meta) {
-            return Choice::Omit(rule);
-        }
-        if own && let Err(error) = needs_of(kind, text, &mut self.gathered().needs) {
-            tracing::warn!(%kind, namespace, name = &*meta.name, %error, "what it needs is not known");
-        }
-        if kind.is("persistentvolumeclaims") {
-            self.note_claim(namespace, &meta.name, text);
-        }
-        Choice::Take
-    }
-
-    /// Says of a claim that is saved what becomes of its data.
-    fn note_claim(&self, namespace: Option<&str>, name: &str, text: &str) {
-        match (claims::has_volume(text), self.request.volumes) {
-            (Ok(false), _) => (),
-            (_, VolumeData::Skip) => self.gathered().skipped_claims += 1,
-            (_, VolumeData::Save) => {
-                let subject = format!("persistentvolumeclaims {}", ObjectName::new(namespace, name));
-                self.tell(Problem { subject, message: claims::UNSAVED.to_owned() });
-            }
-        }
-    }
-
-    /// The rule that leaves an object out, if one does.
-    fn omitted(&self, kind: &Kind, namespace: Option<&str>, meta: &ItemMeta<'_>) -> Option<&'static str> {
-        selection::excluded_by_label(&meta.labels).or_else(|| {
-            selection::never_backed_up_object(kind, namespace, &meta.labels, self.request.install_namespace)
-        })
     }
 
     fn tell(&self, problem: Problem) {
@@ -293,14 +256,36 @@ impl<'a> Saving<'a> {
     async fn finish(self, files: Files) -> Result<Saved, Error> {
         let (objects, index) = files.finish().await?;
         let gathered = self.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let kinds = gathered.kinds.iter().filter(|(_, listed)| listed.objects > 0).map(|(kind, listed)| KindReport {
+        let counts = Counts { bytes_stored: objects.size + index.size, ..gathered.counts };
+        Ok(Saved {
+            kinds: gathered.kinds(),
+            omissions: gathered.omissions(),
+            objects,
+            index,
+            problems: gathered.problems,
+            counts,
+            pin: gathered.pin,
+        })
+    }
+}
+
+impl Gathered {
+    /// Every kind that holds objects.
+    fn kinds(&self) -> Vec<KindReport> {
+        let held = self.kinds.iter().filter(|(_, listed)| listed.objects > 0);
+        let report = |(kind, listed): (&Kind, &Listed)| KindReport {
             kind: kind.key(),
             api_version: kind.api_version(),
             objects: listed.objects,
             bytes: listed.bytes,
             revision: listed.revision.clone(),
-        });
-        let omissions = gathered.kinds.iter().flat_map(|(kind, listed)| {
+        };
+        held.map(report).collect()
+    }
+
+    /// What rules left out.
+    fn omissions(&self) -> Vec<Omission> {
+        let omissions = self.kinds.iter().flat_map(|(kind, listed)| {
             let omission = |(rule, objects): (&&str, &u64)| Omission {
                 subject: kind.key(),
                 rule: (*rule).to_owned(),
@@ -311,19 +296,9 @@ impl<'a> Saving<'a> {
         let claims = Omission {
             subject: "persistentvolumeclaims".to_owned(),
             rule: claims::SKIPPED.to_owned(),
-            objects: Some(gathered.skipped_claims),
+            objects: Some(self.skipped_claims),
         };
-        let omissions = omissions.chain((gathered.skipped_claims > 0).then_some(claims));
-        let counts = Counts { bytes_stored: objects.size + index.size, ..gathered.counts };
-        Ok(Saved {
-            kinds: kinds.collect(),
-            omissions: omissions.collect(),
-            objects,
-            index,
-            problems: gathered.problems,
-            counts,
-            pin: gathered.pin,
-        })
+        omissions.chain((self.skipped_claims > 0).then_some(claims)).collect()
     }
 }
 
@@ -388,22 +363,5 @@ impl Files {
     async fn abort(self) {
         self.objects.abort().await;
         self.index.abort().await;
-    }
-}
-
-impl ListTask {
-    /// All objects of a kind.
-    fn whole(kind: &Kind) -> Self {
-        Self { kind: kind.clone(), namespace: None, name: None, tries: TRIES }
-    }
-
-    /// The objects of a kind in one namespace.
-    fn within(kind: &Kind, namespace: &str) -> Self {
-        Self { namespace: Some(namespace.to_owned()), ..Self::whole(kind) }
-    }
-
-    /// One object of a kind that has no namespaces.
-    fn named(kind: &Kind, name: &str) -> Self {
-        Self { name: Some(name.to_owned()), ..Self::whole(kind) }
     }
 }

@@ -6,6 +6,7 @@ use crate::resource::{Kind, check_object_name};
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A kind with the other names it goes by and what can be done with it, as the API server's discovery states them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,11 @@ impl KindPattern {
     /// What was typed.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it may mean several kinds.
+    pub fn is_glob(&self) -> bool {
+        self.glob.is_some()
     }
 
     /// Whether the kind can be meant. Where kinds share a spelling, [`resolve`] says which one is.
@@ -224,7 +230,13 @@ impl TryFrom<String> for ObjectArg {
 
 impl From<ObjectArg> for String {
     fn from(arg: ObjectArg) -> Self {
-        format!("{}/{}", arg.kind.text, arg.name)
+        arg.to_string()
+    }
+}
+
+impl fmt::Display for ObjectArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.text, self.name)
     }
 }
 

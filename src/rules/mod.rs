@@ -9,6 +9,7 @@
 //! - `claims`: what a backup says of volume data that nothing saves
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
+//! - `selector`: label selectors, as the API server reads them
 //! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
 //! - `needs`: the cluster-scoped objects that namespaced ones need
 //! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
@@ -31,6 +32,7 @@ mod nodeports;
 pub mod owners;
 pub mod restorable;
 pub mod selection;
+pub mod selector;
 mod spelling;
 pub mod tidy;
 pub mod verdict;
@@ -86,6 +88,19 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A text that is no label selector.
+    #[error(
+        "`{text}` is not a label selector: {why}\nhint: give `KEY=VALUE`, `KEY!=VALUE`, `KEY in (A,B)`, `KEY` or `!KEY`, several with `,` between them"
+    )]
+    Selector {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A selection that can't be meant.
+    #[error("{0}")]
+    Selection(String),
     /// A mapping of namespaces that can't be meant.
     #[error("`{text}` maps no namespace: {why}\nhint: give `FROM=TO`, each namespace once on either side")]
     Mapping {

@@ -1,6 +1,10 @@
-//! What a backup takes: [`Namespaces`] by name or glob, labels by which an object stays out, and the rules by which
-//! kinds and objects do. A backup holds everything that the API server lists but for what these rules name, and each
+//! What a backup takes: [`Namespaces`] by name or glob, what flags narrow ([`Selection`]), labels by which an object stays
+//! out, and the rules by which kinds and objects do. A backup holds everything that the API server lists but for what these rules name, and each
 //! rule has its reason, for the report's omissions.
+
+mod chosen;
+
+pub use chosen::{Chosen, Reach, Selection};
 
 use super::kinds::{KindRule, Served};
 use super::{Error, Labels};

@@ -4,6 +4,7 @@ use crate::config::{Location, Place};
 use crate::id::Digest;
 use crate::operations::backup::BackupTask;
 use crate::operations::{Query, Usage};
+use crate::rules::selection::Selection;
 use serde_json::json;
 
 fn location() -> Location {
@@ -16,7 +17,15 @@ fn task(verb: Verb) -> Task {
 }
 
 fn backup() -> Verb {
-    Verb::Backup(BackupTask { namespaces: Some(vec!["shop".into()]), ..BackupTask::default() })
+    Verb::Backup(BackupTask { selection: Selection::of_namespaces(vec!["shop".into()]), ..BackupTask::default() })
+}
+
+#[test]
+fn a_level_is_this_programs_alone() {
+    assert_eq!(logged(Some("trace")), format!("{LOGGED},kubectl_backup=TRACE"));
+    for other in [None, Some(""), Some("hyper=trace"), Some("trace,h2=trace")] {
+        assert_eq!(logged(other), LOGGED);
+    }
 }
 
 fn letter(without: &str, task: &str) -> anyhow::Result<Letter> {

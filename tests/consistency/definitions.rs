@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::pipeline::save::pin::Demand;
 use kubectl_backup::report::Outcome;
+use kubectl_backup::rules::selection::Selection;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,11 @@ async fn backed_up(plane: &ControlPlane, id: &str, consistency: Demand, before: 
     let seen = Seen::default();
     let glass = looking_glass(plane.client().await, 100, seen, before);
     let namespaces = Some(vec![NAMESPACE.to_owned()]);
-    let task = BackupTask { namespaces, consistency, ..BackupTask::default() };
+    let task = BackupTask {
+        selection: Selection { namespaces, ..Selection::default() },
+        consistency,
+        ..BackupTask::default()
+    };
     Backups::new().make(id, glass, task).await
 }
 

@@ -7,6 +7,7 @@ use crate::plane::ControlPlane;
 use crate::writers::{STAYING, Writers, never_was};
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::pipeline::save::pin::Demand;
+use kubectl_backup::rules::selection::Selection;
 use std::collections::BTreeMap;
 
 /// Backups that are made while the writers write.
@@ -18,7 +19,7 @@ const PAGE: u32 = 24;
 const UNSERVED: &str = "--runtime-config=apps/v1=false,autoscaling/v1=false,autoscaling/v2=false,batch/v1=false,certificates.k8s.io/v1=false,events.k8s.io/v1=false,policy/v1=false,resource.k8s.io/v1=false";
 
 fn task(consistency: Demand) -> BackupTask {
-    BackupTask { namespaces: Some(vec![NAMESPACE.to_owned()]), consistency, ..BackupTask::default() }
+    BackupTask { selection: Selection::of_namespaces(vec![NAMESPACE.to_owned()]), consistency, ..BackupTask::default() }
 }
 
 /// How many pages of a kind were asked for.

@@ -1,10 +1,11 @@
 //! What the tests need of the cluster: the binary, kubectl, namespaces of their own, and the bucket.
 
+use crate::planted::{PLANTED, helm_release};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -25,11 +26,15 @@ fn shell_assignments(path: &Path) -> BTreeMap<String, String> {
     text.lines().filter_map(pair).collect()
 }
 
+/// Where the clusters keep their state.
+fn clusters() -> String {
+    std::env::var("KUBECTL_BACKUP_CLUSTERS").unwrap_or_else(|_| "/tmp/kubectl-backup-clusters".into())
+}
+
 pub(crate) fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let root = std::env::var("KUBECTL_BACKUP_CLUSTERS").unwrap_or_else(|_| "/tmp/kubectl-backup-clusters".into());
-        let env = |name: &str| shell_assignments(&Path::new(&root).join(name).join("env"));
+        let env = |name: &str| shell_assignments(&Path::new(&clusters()).join(name).join("env"));
         World { a: env("a"), b: env("b"), s3: env("minio") }
     })
 }
@@ -67,6 +72,13 @@ impl Ran {
         Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// The end of this program where it was started in the background.
+    pub(crate) fn ended(child: Child) -> Self {
+        let ran = Self::of(child.wait_with_output().expect("the binary ends"));
+        keep(&["(in the background)"], &ran);
+        ran
+    }
+
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -101,7 +113,19 @@ pub(crate) fn backup(cluster: ClusterName, args: &[&str]) -> Ran {
     eprintln!("$ kubectl backup {} [{cluster:?}]", args.join(" "));
     let ran = Ran::of(backup_command(cluster, args).output().expect("the binary runs"));
     eprintln!("{}", ran.stderr);
+    keep(args, &ran);
     ran
+}
+
+/// Keeps what a person saw for `tests/leaks`, which looks for Secret values in it. Who asks for them sees them.
+fn keep(args: &[&str], ran: &Ran) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let folder = Path::new(&clusters()).join("told");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let stdout = if args.contains(&"--reveal") { "" } else { &ran.stdout };
+    let text = format!("$ kubectl backup {}\n{stdout}\n{}", args.join(" "), ran.stderr);
+    let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    std::fs::write(folder.join(name), text).expect("a file");
 }
 
 /// The same on the laptop: `--local`, with MinIO's root keys as the user's own.
@@ -113,7 +137,9 @@ pub(crate) fn backup_local(cluster: ClusterName, args: &[&str]) -> Ran {
         .env("AWS_SECRET_ACCESS_KEY", world().s3("S3_ROOT_SECRET_ACCESS_KEY"))
         .env("AWS_REGION", "us-east-1");
     eprintln!("$ kubectl backup {} --local [{cluster:?}]", args.join(" "));
-    Ran::of(command.output().expect("the binary runs"))
+    let ran = Ran::of(command.output().expect("the binary runs"));
+    keep(args, &ran);
+    ran
 }
 
 pub(crate) fn kubectl(cluster: ClusterName, args: &[&str]) -> Ran {
@@ -147,7 +173,22 @@ pub(crate) struct TempNamespace {
 }
 
 impl TempNamespace {
+    /// With a Secret in it, `planted`, whose values must not be found anywhere afterwards.
     pub(crate) fn new(cluster: ClusterName, prefix: &str) -> Self {
+        let namespace = Self::empty(cluster, prefix);
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "planted", "namespace": namespace.name},
+            "stringData": {"password": PLANTED, "release": helm_release()}
+        });
+        let mut command = Command::new(Path::new(world().of(cluster, "BIN")).join("kubectl"));
+        // as people do, with all of it in an annotation too
+        command.args(["apply", "-f", "-"]).env("KUBECONFIG", world().of(cluster, "KUBECONFIG"));
+        run_with_input(&mut command, &secret.to_string());
+        namespace
+    }
+
+    /// Without anything of ours in it.
+    pub(crate) fn empty(cluster: ClusterName, prefix: &str) -> Self {
         let name = unique(prefix);
         kubectl(cluster, &["create", "namespace", &name]).exits(0);
         kubectl(cluster, &["wait", "-n", &name, "--for=create", "serviceaccount/default", "--timeout=60s"]).exits(0);
@@ -380,6 +421,5 @@ pub(crate) fn verdicts(result: &Value) -> BTreeMap<String, String> {
 
 /// MiniStack's env file: an S3 and STS that evaluate trust policies by subject.
 pub(crate) fn ministack() -> BTreeMap<String, String> {
-    let root = std::env::var("KUBECTL_BACKUP_CLUSTERS").unwrap_or_else(|_| "/tmp/kubectl-backup-clusters".into());
-    shell_assignments(&Path::new(&root).join("ministack/env"))
+    shell_assignments(&Path::new(&clusters()).join("ministack/env"))
 }

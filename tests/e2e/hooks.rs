@@ -86,7 +86,7 @@ fn pre_hooks_end_before_the_revision_and_post_hooks_before_the_manifest() {
     kubectl(A, &["create", "configmap", "-n", &namespace.name, "made-during-post"]).exits(0);
     assert_eq!(keys(&format!("{}/backups/", location.prefix)), [""; 0], "nothing is committed before the post hooks");
     in_pod(&namespace, "db", "touch /shared/go-post");
-    let told = Ran::of(child.wait_with_output().expect("the binary ends")).exits(0).json();
+    let told = Ran::ended(child).exits(0).json();
     let id = told["id"].as_str().expect("an id");
 
     let at = ["--location", &location.url, "--install-namespace", INSTALL];
@@ -162,6 +162,23 @@ fn what_goes_wrong_in_hooks_is_a_problem_unless_it_may() {
     assert_eq!((&report["hooks"], &report["selection"]["hooks"]), (&json!([]), &json!(false)));
 }
 
+#[test]
+fn only_pods_that_are_selected_are_asked() {
+    installed_with_hooks();
+    let (location, namespace) = (location("hook-selection"), TempNamespace::new(A, "hook-selection"));
+    let annotations = json!({"kubectl-backup/pre": command("echo pre >>/shared/log")});
+    run_pods(&namespace, &[("db", annotations.clone()), ("web", annotations)]);
+    kubectl(A, &["label", "-n", &namespace.name, "pod", "db", "app=db"]).exits(0);
+    let at = ["--location", &location.url, "--install-namespace", INSTALL];
+    let run = |args: &[&str]| backup(A, &[&["ns", &namespace.name], args, &at].concat()).exits(0);
+    run(&["--explain"]);
+    run(&["--include", "cm"]);
+    assert_eq!(in_pod(&namespace, "db", "cat /shared/log"), "", "neither by a look nor without pods");
+    run(&["-l", "app=db"]);
+    let asked = ["db", "web"].map(|pod| in_pod(&namespace, pod, "cat /shared/log"));
+    assert_eq!(asked, ["pre\n", ""]);
+}
+
 /// A pod whose pre hook says so in its log, and whose post hook too.
 fn logging_pod(namespace: &TempNamespace, pre: &str) {
     let annotations = json!({
@@ -199,7 +216,7 @@ fn post_hooks_run_when_the_backup_is_cancelled() {
     let job = names.find(|name| name.starts_with(&namespace.name)).expect("the Job");
     kubectl(A, &["delete", "job", "-n", INSTALL, job, "--wait=false"]).exits(0);
     wait_for_line(&namespace, "post");
-    let ran = Ran::of(child.wait_with_output().expect("the binary ends"));
+    let ran = Ran::ended(child);
     assert_ne!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(keys(&format!("{}/backups/", location.prefix)), [""; 0]);
     assert_eq!(in_pod(&namespace, "db", "cat /shared/log"), "pre\npost\n");

@@ -5,6 +5,8 @@
 //! - `promises`: one test or more for each promise
 //! - `interrupted`: workers that are killed, or two alive at once
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
+//! - `planted`: what every test has in its Secrets, for `tests/leaks` to look for
+//! - `selection`: kinds, names, labels, and what `--explain` says of them
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
@@ -13,6 +15,8 @@ mod harness;
 mod hooks;
 mod interrupted;
 mod mistakes;
+mod planted;
 mod promises;
 mod proxy;
+mod selection;
 mod verbs;

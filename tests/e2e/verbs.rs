@@ -88,7 +88,7 @@ fn the_whole_cluster_and_one_namespace_out_of_it() {
 #[test]
 fn an_empty_namespace_and_odd_names() {
     installed(A);
-    let (location, namespace) = (location("odd"), TempNamespace::new(A, "odd"));
+    let (location, namespace) = (location("odd"), TempNamespace::empty(A, "odd"));
     let at = ["--location", &location.url];
     let empty = backup(A, &[&["ns", &namespace.name, "-o", "json"][..], &at].concat()).exits(0).json();
     assert!(empty["objects"].as_u64().is_some_and(|objects| (1..=3).contains(&objects)), "{empty}");

@@ -344,8 +344,9 @@ impl State {
         let limit = asked.query.get("limit").map_or(PAGE, |limit| limit.parse::<usize>().unwrap().min(PAGE));
         let name = asked.query.get("fieldSelector").map(|selector| selector.strip_prefix("metadata.name=").unwrap());
         let within = |place: &str| namespace.is_none_or(|n| place.strip_prefix(n).is_some_and(|r| r.starts_with('/')));
-        let matching =
-            self.world.at(kind, revision).filter(|(place, ..)| within(place) && name.is_none_or(|name| name == *place));
+        let is_named =
+            |place: &str| name.is_none_or(|name| name == place.rsplit_once('/').map_or(place, |(_, name)| name));
+        let matching = self.world.at(kind, revision).filter(|(place, ..)| within(place) && is_named(place));
         let mut left: Vec<(&str, &str, &str)> = if self.unordered && def.own_counter {
             let all: Vec<_> = matching.collect();
             all.into_iter().rev().skip(limit * usize::try_from(page).unwrap()).collect()

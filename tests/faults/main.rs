@@ -14,5 +14,6 @@ mod consistency;
 mod kill;
 mod restore;
 mod run;
+mod selection;
 mod storing;
 mod world;

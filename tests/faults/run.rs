@@ -15,6 +15,7 @@ use kubectl_backup::pipeline::fetch;
 use kubectl_backup::report::{Events, ExitCode, Outcome};
 use kubectl_backup::resource::Kind;
 use kubectl_backup::rules::claims::VolumeData;
+use kubectl_backup::rules::selection::Selection;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -70,8 +71,13 @@ impl Worker {
     pub(crate) async fn back_up_as(&self, id: &str, api: &Api, bucket: &Bucket, scope: Scope) -> anyhow::Result<Done> {
         let namespaces = (scope == Scope::Shop).then(|| vec!["shop".to_owned()]);
         // that nothing saves what is on the claims' volumes would be a problem in every report
-        let task = BackupTask { namespaces, volumes: VolumeData::Skip, ..BackupTask::default() };
+        let selection = Selection { namespaces, ..Selection::default() };
+        let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
         self.run(id, Verb::Backup(task), api, bucket).await
+    }
+
+    pub(crate) async fn back_up_task(&self, task: BackupTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
+        self.run(ID, Verb::Backup(task), api, bucket).await
     }
 
     pub(crate) async fn restore(&self, id: &str, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {

@@ -5,6 +5,7 @@ use crate::cluster::Error;
 use crate::pipeline::save::Wanted;
 use crate::report::Omission;
 use crate::resource::{Kind, ObjectName};
+use crate::rules::Labels;
 use crate::rules::hooks::{self, PodHooks};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
@@ -67,7 +68,10 @@ impl Around<'_> {
 
     /// The pods that have annotations about hooks.
     async fn annotated(&self, kind: &Kind) -> Result<Vec<ObjectName>, Error> {
-        let pick = |raw: &str| hooks::is_annotated(raw).unwrap_or(true).then(|| name_of(raw)).flatten();
+        let pick = |raw: &str| {
+            let is_annotated = hooks::is_annotated(raw).unwrap_or(true);
+            is_annotated.then(|| self.selected(kind, raw)).flatten()
+        };
         match self.wanted {
             Wanted::Namespaces(namespaces) if namespaces.len() <= OWN_LISTS => {
                 let mut names = Vec::new();
@@ -82,6 +86,25 @@ impl Around<'_> {
             }
             Wanted::Cluster => self.cluster.pick(kind, None, pick).await,
         }
+    }
+
+    /// The name of a pod that is selected: no other is asked to prepare.
+    fn selected(&self, kind: &Kind, raw: &str) -> Option<ObjectName> {
+        #[derive(Deserialize)]
+        struct Object<'a> {
+            #[serde(borrow)]
+            metadata: Meta<'a>,
+        }
+        #[derive(Deserialize)]
+        struct Meta<'a> {
+            name: String,
+            namespace: Option<String>,
+            #[serde(borrow, default)]
+            labels: Labels<'a>,
+        }
+        let Meta { name, namespace, labels } = serde_json::from_str::<Object<'_>>(raw).ok()?.metadata;
+        let is_taken = self.chosen.takes(kind, namespace.as_deref(), &name, &labels);
+        is_taken.then_some(ObjectName { namespace, name })
     }
 
     /// What a pod's annotations come to.
@@ -157,12 +180,4 @@ impl Around<'_> {
             }
         }
     }
-}
-
-fn name_of(raw: &str) -> Option<ObjectName> {
-    #[derive(Deserialize)]
-    struct Object {
-        metadata: ObjectName,
-    }
-    Some(serde_json::from_str::<Object>(raw).ok()?.metadata)
 }

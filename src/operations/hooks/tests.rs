@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 struct Fake {
     cluster: Cluster,
     context: Context,
+    chosen: Chosen,
     log: Arc<Mutex<Vec<String>>>,
     events: Events,
     problems: Arc<Mutex<Vec<Problem>>>,
@@ -69,7 +70,14 @@ impl Fake {
             attempt: Attempt::parse("attempt-1").unwrap(),
             install_namespace: DEFAULT_NAMESPACE.to_owned(),
         };
-        Self { cluster: Cluster::new(client.clone(), client), context, log, events, problems }
+        Self {
+            cluster: Cluster::new(client.clone(), client),
+            context,
+            chosen: Chosen::default(),
+            log,
+            events,
+            problems,
+        }
     }
 
     async fn run(&self, enabled: bool, work: impl Future<Output = anyhow::Result<()>>) -> (anyhow::Result<()>, Ran) {
@@ -82,7 +90,8 @@ impl Fake {
             namespaced: true,
         };
         let kinds = [pods];
-        let mut around = Around::new(enabled, &wanted, &kinds, &self.cluster, &self.context, &self.events);
+        let mut around =
+            Around::new(enabled, &wanted, &self.chosen, &kinds, &self.cluster, &self.context, &self.events);
         around.grace = Duration::from_millis(300);
         let log = self.log.clone();
         let (result, ran) = around

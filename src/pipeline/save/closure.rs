@@ -1,7 +1,8 @@
-//! Which lists a backup of namespaces makes: its own kinds, namespace by namespace, then the cluster-scoped objects
-//! that were found to be needed.
+//! The lists of what others need: after those of the objects that were asked for, the cluster-scoped objects that were
+//! found to be needed.
 
 use super::list::ListTask;
+use super::select::OWN_NAMES;
 use super::{Error, Saving};
 use crate::archive::frame::FilledFrame;
 use crate::pipeline::save::list::{Choice, Item};
@@ -9,26 +10,6 @@ use crate::resource::Kind;
 use crate::rules::needs::needs_of;
 use std::collections::BTreeSet;
 use tokio::sync::mpsc;
-
-/// Namespaces up to which each is listed on its own; above, one list of all is less work for the API server.
-const OWN_LISTS: usize = 16;
-/// Names up to which each object is fetched on its own.
-const OWN_NAMES: usize = 8;
-
-/// The lists of the namespaces' own objects, and of the namespaces themselves.
-pub(super) fn namespaced(kinds: &[Kind], namespaces: &BTreeSet<String>) -> Vec<ListTask> {
-    let mut tasks = Vec::new();
-    for kind in kinds {
-        if kind.is("namespaces") {
-            tasks.extend(namespaces.iter().map(|name| ListTask::named(kind, name)));
-        } else if kind.namespaced && namespaces.len() <= OWN_LISTS {
-            tasks.extend(namespaces.iter().map(|namespace| ListTask::within(kind, namespace)));
-        } else if kind.namespaced {
-            tasks.push(ListTask::whole(kind));
-        }
-    }
-    tasks
-}
 
 /// Lists what the saved objects need, and what that needs in turn, until nothing new is needed.
 pub(super) async fn cluster_scoped(saving: &Saving<'_>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
@@ -100,6 +81,7 @@ impl Saving<'_> {
         let needs = &mut gathered.needs;
         let needed = match which {
             Which::Named(names) => names.contains(&*meta.name),
+            Which::MatchingBindings if needs.knows(&kind.key(), &meta.name) => false,
             Which::MatchingBindings => needs.binding_matches(text).unwrap_or_else(|error| {
                 tracing::warn!(%error, name = &*meta.name, "a ClusterRoleBinding can't be understood and is saved");
                 true
@@ -116,7 +98,10 @@ impl Saving<'_> {
         if let Err(error) = needs_of(kind, text, needs) {
             tracing::warn!(%kind, name = &*meta.name, %error, "what it needs is not known");
         }
-        drop(gathered);
-        self.omitted(kind, None, meta).map_or(Choice::Take, Choice::Omit)
+        if let Some(rule) = self.omitted(kind, None, meta, false) {
+            return Choice::Omit(rule);
+        }
+        gathered.needed.entry(kind.key()).or_default().insert(meta.name.to_string());
+        Choice::Take
     }
 }

@@ -61,7 +61,8 @@ pub(super) async fn compare(saving: &Saving<'_>) -> Result<Difference, Error> {
     for key in &difference.gone {
         saving.events.note(format!("`{key}` was deleted since discovery: nothing of it is left at the revision"));
     }
-    for key in unserved(&defined, served) {
+    let asked = |key: &&String| !saving.request.chosen.passes_over(key);
+    for key in unserved(&defined, served).into_iter().filter(asked) {
         difference.late.extend(late(saving, crds, key).await?);
     }
     difference.late.iter().for_each(|kind| name_unpinned(saving, kind));

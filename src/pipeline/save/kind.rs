@@ -1,5 +1,5 @@
 //! One list with all that is tried before it becomes a problem in the report: read on after a compaction, and namespace
-//! by namespace where the API server can't give the whole, so that one broken object (a Secret that can't be decrypted,
+//! by namespace where the API server can't give the whole or doesn't want to, so that one broken object (a Secret that can't be decrypted,
 //! a resource whose conversion webhook is dead) costs one namespace.
 
 use super::list::{self, Choice, Item, ListTask, Listed};
@@ -31,7 +31,7 @@ impl Saving<'_> {
         match result {
             Ok(()) => (),
             Err(error) if self.ends_run(&error) => return Err(error),
-            Err(error) if task.may_be_split() && is_broken(&error) && !unordered => {
+            Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !unordered => {
                 self.by_namespace(task, &error, &last, filled, choose).await?;
             }
             Err(error) => self.problem(task, &error),
@@ -95,11 +95,12 @@ impl Saving<'_> {
         };
         // `last` is the place of an item, or empty; what comes before it was looked at
         let begun = last.split_once('/').map(|(namespace, _)| namespace);
+        let (mut lists, mut refused) = (0, Vec::new());
         for namespace in namespaces {
             if begun.is_some_and(|begun| namespace != begun && format!("{namespace}/") < format!("{begun}/")) {
                 continue;
             }
-            let own = ListTask { tries: TRIES_EACH, ..ListTask::within(&task.kind, &namespace) };
+            let own = ListTask { tries: TRIES_EACH, namespace: Some(namespace.clone()), ..task.clone() };
             let mut listed = Listed::default();
             if begun == Some(namespace.as_str()) {
                 last.clone_into(&mut listed.last);
@@ -108,9 +109,16 @@ impl Saving<'_> {
             self.note(&own, listed);
             match result {
                 Err(error) if self.ends_run(&error) => return Err(error),
+                Err(error) if is_forbidden(&error) => refused.push((own, error)),
                 Err(error) => self.problem(&own, &error),
                 Ok(()) => (),
             }
+            lists += 1;
+        }
+        match refused.as_slice() {
+            // a kind that may be listed nowhere is one problem, however many namespaces there are
+            all if all.len() == lists && is_forbidden(broken) => self.problem(task, broken),
+            some => some.iter().for_each(|(own, error)| self.problem(own, error)),
         }
         Ok(())
     }
@@ -120,7 +128,7 @@ impl Saving<'_> {
         if let Wanted::Namespaces(names) = self.request.wanted {
             return Ok(names.iter().cloned().collect());
         }
-        let Some(kind) = self.request.kinds.iter().find(|kind| kind.is("namespaces")) else {
+        let Some(kind) = self.request.served.iter().find(|kind| kind.is("namespaces")) else {
             return Err(Error::NotFound("namespaces can't be listed".to_owned()));
         };
         let revision = self.gathered().pin.of(kind).map(str::to_owned);
@@ -131,6 +139,12 @@ impl Saving<'_> {
             other => other,
         };
         Ok(listed?.into_iter().map(|listed| listed.name.name).collect())
+    }
+
+    /// Whether lists of single namespaces may give what a list of all doesn't: where something in it can't be read, and
+    /// where the caller may see some namespaces only. Who backs up everything may be expected to see everything.
+    fn is_worth_splitting(&self, error: &Error) -> bool {
+        is_broken(error) || (is_forbidden(error) && matches!(self.request.wanted, Wanted::Namespaces(_)))
     }
 
     /// Whether nothing more can be had from the run after this.
@@ -174,8 +188,12 @@ impl Saving<'_> {
 impl ListTask {
     /// Whether it is a list of several namespaces.
     fn may_be_split(&self) -> bool {
-        self.kind.namespaced && self.namespace.is_none() && self.name.is_none()
+        self.kind.namespaced && self.namespace.is_none()
     }
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    matches!(error, Error::Cluster(error) if error.code() == Some(403))
 }
 
 /// Whether a list failed in a way that a smaller one may not: something in it can't be read.

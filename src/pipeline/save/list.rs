@@ -67,6 +67,8 @@ pub(super) struct ListTask {
     pub(super) namespace: Option<String>,
     /// Only the object of this name.
     pub(super) name: Option<String>,
+    /// Only objects whose labels match, as far as the API server looks at them.
+    pub(super) selector: Option<String>,
     /// How often each page is asked for.
     pub(super) tries: u32,
 }
@@ -151,6 +153,7 @@ async fn all_pages<C: Chooser>(
             revision,
             token: (!token.is_empty()).then_some(token.as_str()),
             name: task.name.as_deref(),
+            selector: task.selector.as_deref(),
             limit: PAGE,
             tries: task.tries,
         };

@@ -162,6 +162,7 @@ where
     let (mut attempts, mut unsure) = (0, false);
     loop {
         attempts += 1;
+        tracing::debug!(action = deed.action.name(), place, attempts, "asking S3");
         let result = match limit {
             Some(limit) => within(limit, attempt()).await,
             None => attempt().await,

@@ -1,0 +1,277 @@
+//! Selections through Jobs: kinds, names, labels and namespaces; what they take along and what they leave out; what
+//! `--explain` says of them; and that labels mean what kubectl and the API server take them for.
+
+use crate::harness::{ClusterName::A, *};
+use kubectl_backup::rules::selector::Selector;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// A namespace with labelled ConfigMaps and Secrets.
+fn labelled(prefix: &str) -> TempNamespace {
+    let namespace = TempNamespace::empty(A, prefix);
+    let object = |kind: &str, name: &str, labels: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace.name, "labels": labels}});
+    let items = [
+        object("ConfigMap", "web", json!({"app": "web", "tier": "front"})),
+        object("ConfigMap", "db", json!({"app": "db", "tier": "back", "size": "12"})),
+        object("ConfigMap", "plain", json!({})),
+        object("ConfigMap", "left", json!({"app": "web", "kubectl-backup/exclude": "true"})),
+        object("ConfigMap", "kept", json!({"app": "", "kubectl-backup/exclude": "false"})),
+        object("Secret", "db", json!({"app": "db"})),
+        object("Secret", "left", json!({"velero.io/exclude-from-backup": "true"})),
+    ];
+    apply(A, &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+    namespace
+}
+
+/// What a backup holds: `KIND/NAME`.
+fn held(id: &str, location: &Location) -> BTreeSet<String> {
+    let names = backup_local(A, &["show", id, "--location", &location.url, "-o", "name"]).exits(0).stdout;
+    names.lines().map(str::to_owned).collect()
+}
+
+fn report(location: &Location, manifest: &Value) -> Value {
+    let key = manifest["files"]["report"]["key"].as_str().expect("a key");
+    serde_json::from_slice(&download(&format!("{}/{key}", location.prefix))).expect("a report")
+}
+
+/// Makes a backup in a Job and answers with what it holds, its manifest and its report.
+fn selected(args: &[&str], location: &Location) -> (BTreeSet<String>, Value, Value) {
+    installed(A);
+    let told = backup(A, &[args, &["--location", &location.url, "-o", "json", "--volumes=skip"]].concat()).exits(0);
+    let told = told.json();
+    let manifest = manifest(location, told["id"].as_str().expect("an id"));
+    let report = report(location, &manifest);
+    (held(manifest["id"].as_str().expect("an id"), location), manifest, report)
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The rules of a report's omissions about something.
+fn omitted<'a>(report: &'a Value, subject: &str) -> Vec<&'a str> {
+    let omissions = report["omissions"].as_array().expect("omissions");
+    omissions.iter().filter(|one| one["subject"] == subject).filter_map(|one| one["rule"].as_str()).collect()
+}
+
+#[test]
+fn labels_of_several_selectors_and_the_namespace_with_them() {
+    let (location, namespace) = (location("labels"), labelled("labels"));
+    let name = namespace.name.as_str();
+    let of_namespace = format!("namespaces/{name}");
+    // one selector, which the API server looks at
+    let (held, manifest, report) = selected(&["ns", name, "-l", "app=web,tier in (front, back)"], &location);
+    assert_eq!(held, set(&["configmaps/web", &of_namespace]));
+    assert_eq!(manifest["selection"], "-l 'app=web,tier in (front, back)'");
+    let consistency = &manifest["consistency"];
+    assert!(consistency["revision"].is_string() && consistency["unpinned"].is_null(), "{consistency}");
+    assert_eq!(omitted(&report, "objects with other labels"), ["-l 'app=web,tier in (front, back)'"]);
+    assert_eq!(report["selection"]["selectors"], json!(["app=web,tier in (front, back)"]));
+    // several, of which one has to match
+    let (held, _, report) = selected(&["ns", name, "-l", "app=web", "-l", "size>9", "--parallel", "1"], &location);
+    assert_eq!(held, set(&["configmaps/web", "configmaps/db", &of_namespace]));
+    assert_eq!(omitted(&report, "configmaps"), ["label kubectl-backup/exclude=true"]);
+    let (held, ..) = selected(&["ns", name, "-l", "!app", "--include", "cm", "--exclude", "secrets"], &location);
+    assert_eq!(held, set(&["configmaps/plain", "configmaps/kube-root-ca.crt", &of_namespace]));
+    let described = backup(A, &["describe", "latest", "--location", &location.url]).exits(0).stdout;
+    assert!(described.contains("--include cm --exclude secrets -l '!app'"), "{described}");
+    let listed = backup(A, &["list", "--refresh", "--location", &location.url]).exits(0).stdout;
+    assert!(listed.contains(&format!("{name}(part)")), "{listed}");
+}
+
+#[test]
+fn kinds_and_names_and_what_is_said_of_the_rest() {
+    let (location, namespace) = (location("kinds"), labelled("kinds"));
+    let name = namespace.name.as_str();
+    let of_namespace = format!("namespaces/{name}");
+    let (held, _, report) = selected(&["ns", name, "--include", "ConfigMaps.v1.,Secret"], &location);
+    let expected = ["web", "db", "plain", "kept", "kube-root-ca.crt"].map(|name| format!("configmaps/{name}"));
+    let expected = expected.iter().map(String::as_str).chain(["secrets/db", &of_namespace]).collect::<Vec<_>>();
+    assert_eq!(held, set(&expected));
+    assert_eq!(omitted(&report, "all other kinds"), ["--include ConfigMaps.v1.,Secret"]);
+    assert_eq!(report["resolved"]["kinds"], json!(["configmaps", "namespaces", "secrets"]));
+
+    let (held, _, report) = selected(&["ns", name, "--include-secrets=false"], &location);
+    assert!(held.contains("configmaps/web") && held.contains("serviceaccounts/default"), "{held:?}");
+    assert!(!held.iter().any(|object| object.starts_with("secrets/")), "{held:?}");
+    assert_eq!(omitted(&report, "secrets"), ["--exclude secrets"]);
+
+    // what is named is meant, whatever its labels say
+    let (held, manifest, report) = selected(&["ns", name, "cm/web", "secret/left"], &location);
+    assert_eq!(held, set(&["configmaps/web", "secrets/left", &of_namespace]));
+    assert_eq!(manifest["selection"], "cm/web secret/left");
+    assert_eq!(omitted(&report, "all other objects"), ["only cm/web, secret/left is named"]);
+    let (held, ..) = selected(&["ns", name, "cm/plain", "-l", "app=db"], &location);
+    assert_eq!(held, set(&["configmaps/plain", "configmaps/db", "secrets/db", &of_namespace]));
+
+    // and can be restored by itself
+    namespace.delete();
+    backup(A, &["restore", "latest", "--yes", "--location", &location.url]).exits(0);
+    kubectl(A, &["-n", name, "get", "configmap/plain", "configmap/db", "secret/db"]).exits(0);
+    kubectl(A, &["-n", name, "get", "configmap/web"]).exits(1);
+}
+
+#[test]
+fn what_selected_objects_need_comes_along() {
+    let (location, namespace) = (location("needs"), TempNamespace::new(A, "needs"));
+    let (suffix, name) = (unique("n").replace('-', ""), namespace.name.as_str());
+    apply_shop(&namespace, &suffix);
+    let (of_namespace, orders) = (format!("namespaces/{name}"), format!("orders{suffix}.shop.example.com"));
+    let (held, ..) = selected(&["ns", name, "--include", &format!("orders{suffix}.*")], &location);
+    let (own, needed): (Vec<String>, Vec<String>) = held.into_iter().partition(|object| object.starts_with("orders"));
+    assert!(!own.is_empty(), "{needed:?}");
+    assert_eq!(needed, [format!("customresourcedefinitions.apiextensions.k8s.io/{orders}"), of_namespace.clone()]);
+    kubectl(
+        A,
+        &["-n", name, "label", "serviceaccount/web", "deployment/web", "--overwrite", &format!("pick={suffix}")],
+    );
+    let (held, ..) = selected(&["cluster", "-l", &format!("pick={suffix}")], &location);
+    let needed = [
+        of_namespace.clone(),
+        "serviceaccounts/web".to_owned(),
+        "deployments.apps/web".to_owned(),
+        format!("priorityclasses.scheduling.k8s.io/shop-{suffix}"),
+        format!("clusterrolebindings.rbac.authorization.k8s.io/shop:reader-{suffix}"),
+        format!("clusterroles.rbac.authorization.k8s.io/shop:reader-{suffix}"),
+    ];
+    assert_eq!(held, needed.into_iter().collect(), "of the whole cluster");
+    let (held, _, report) =
+        selected(&["ns", name, "-l", &format!("pick={suffix}"), "--exclude", "clusterrolebindings"], &location);
+    assert!(!held.iter().any(|object| object.contains("shop:reader")), "{held:?}");
+    assert_eq!(omitted(&report, "clusterrolebindings.rbac.authorization.k8s.io"), ["--exclude clusterrolebindings"]);
+    for object in shop_cluster_scoped(&suffix) {
+        kubectl(A, &["delete", &object, "--wait=false", "--ignore-not-found"]);
+    }
+}
+
+#[test]
+fn namespaces_that_are_left_out() {
+    let location = location("without");
+    let (first, second) = (labelled("without-a"), labelled("without-b"));
+    let mut args = vec!["ns", &first.name, &second.name, "--exclude-namespace", &second.name, "--include", "cm"];
+    let (_, manifest, report) = selected(&args, &location);
+    assert_eq!(manifest["namespaces"], json!([first.name]));
+    assert_eq!(report["resolved"]["excludedNamespaces"], json!([second.name]));
+    let rule = format!("--exclude-namespace {}", second.name);
+    assert_eq!(omitted(&report, "namespaces"), [rule.as_str()]);
+    args[4] = "without-*";
+    backup(A, &[&args[..], &["--location", &location.url]].concat()).exits(2).says(&["leaves no namespace", "hint:"]);
+    let all = ["cluster", "--exclude-namespace", &first.name, "--include", "ns,cm", "--location", &location.url];
+    let explained = backup(A, &[&all[..], &["--explain", "-o", "json"]].concat()).exits(0).json();
+    assert_eq!(omitted(&explained, "namespaces"), [format!("--exclude-namespace {}", first.name)]);
+}
+
+#[test]
+fn an_explanation_is_what_a_backup_does_and_writes_nothing() {
+    installed(A);
+    let (location, namespace) = (location("explain"), labelled("explain"));
+    let name = namespace.name.as_str();
+    let at = ["--location", location.url.as_str()];
+    let args = ["ns", name, "-l", "app", "--exclude", "secrets"];
+    let explained = backup(A, &[&args[..], &["--explain", "-o", "json"], &at].concat()).exits(0).json();
+    assert_eq!(keys(&location.prefix), [""; 0], "nothing is written");
+    let taken = |explained: &Value| -> u64 {
+        explained["taken"].as_array().expect("a list").iter().filter_map(|one| one["objects"].as_u64()).sum()
+    };
+    let (_, manifest, report) = selected(&args, &location);
+    assert_eq!(taken(&explained), manifest["counts"]["objects"].as_u64().expect("a count"));
+    assert_eq!(explained["omissions"], report["omissions"], "and leaves out the same");
+    let why: Vec<&Value> = explained["taken"].as_array().expect("a list").iter().map(|one| &one["why"]).collect();
+    assert_eq!(why, ["-l 'app'", "asked for"]);
+    let table = backup(A, &[&["ns", name, "--explain"][..], &at].concat()).exits(0).stdout;
+    assert!(table.starts_with("SAVED") && table.contains("configmaps") && table.contains("events"), "{table}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("file://{}", folder.path().join("none").display());
+    let local = backup_local(A, &["ns", name, "-l", "app", "--explain", "-o", "json", "--location", &url]).exits(0);
+    assert!(taken(&local.json()) > taken(&explained), "with the Secrets");
+    assert!(!folder.path().join("none").exists(), "nothing is written");
+}
+
+#[test]
+fn what_cannot_be_meant_or_is_not_there() {
+    installed(A);
+    let (location, namespace) = (location("unmeant"), labelled("unmeant"));
+    let name = namespace.name.as_str();
+    for (args, code, said) in [
+        (&["--include", "deplyo"][..], 2, "did you mean `deployments.apps`?"),
+        (&["--exclude", "nonsenses.example"], 2, "kubectl api-resources"),
+        (&["--include", "events"], 2, "no backup holds `events`"),
+        (&["--include", "pv"], 2, "kubectl backup cluster --include pv"),
+        (&["cm/web", "--exclude", "configmaps"], 2, "hint: give one of the two"),
+        (&["-l", "app=web=x"], 2, "not a label selector"),
+        (&["cm/web", "cm/nothing"], 5, "there is no `configmaps/nothing`"),
+        (&["-l", "app=typo"], 5, "hint: `--explain`"),
+        (&["--include", "deploy"], 5, "matches `--include deploy`"),
+    ] {
+        let args = [&["ns", name, "--location", &location.url][..], args].concat();
+        backup(A, &args).exits(code).says(&[said]);
+    }
+    let left: Vec<String> = keys(&location.prefix).into_iter().filter(|key| !key.ends_with("/log.jsonl.zst")).collect();
+    assert_eq!(left, [""; 0], "no backup of nothing");
+}
+
+/// kubectl and the API server share the parser whose grammar ours follows.
+#[test]
+fn selectors_mean_what_kubectl_takes_them_for() {
+    let namespace = labelled("grammar");
+    let objects = get(A, &["-n", &namespace.name, "configmaps"]);
+    let objects = objects["items"].as_array().expect("items");
+    for selector in [
+        "app",
+        "!app",
+        "app=web",
+        "app==web",
+        "app!=web",
+        "app in (web,db)",
+        "app notin (web)",
+        "app=",
+        "app!=",
+        "app in (,web)",
+        "app in (web,)",
+        "size>9",
+        "size<9",
+        "size>9,app=db",
+        "tier,!size",
+        " app = db ",
+        "app in ()",
+        "app in (web",
+        "app=web,",
+        ",app",
+        "app=a=b",
+        "size>x",
+        "!app=web",
+        "-app",
+        "app=-x",
+        "a/b/c",
+        "x.y/z",
+        "/z",
+        "app in (a,,web)",
+        "app in (,,)",
+        "app in (web,,)",
+        "in in (in)",
+        "app===web",
+        "app web",
+        "!!app",
+        "app=web db",
+    ] {
+        let ran = kubectl(A, &["-n", &namespace.name, "get", "configmaps", "-o", "name", "-l", selector]);
+        let theirs = (ran.code == 0).then(|| {
+            let mut names: Vec<String> = ran.stdout.lines().map(|line| line.replace("configmap/", "")).collect();
+            names.sort();
+            names
+        });
+        let ours = Selector::parse(selector).ok().map(|selector| {
+            let matches = |object: &&Value| {
+                let labels = object["metadata"]["labels"].to_string();
+                selector.matches(&serde_json::from_str(&labels).expect("labels"))
+            };
+            let matching = objects.iter().filter(matches);
+            let mut names: Vec<String> =
+                matching.filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned)).collect();
+            names.sort();
+            names
+        });
+        assert_eq!(ours, theirs, "{selector:?}: {}", ran.stderr);
+    }
+}
