@@ -33,7 +33,7 @@ pub(crate) async fn run(location: &str, figures: &Book) -> anyhow::Result<()> {
     let (location, store) = worker::open(location).await?;
     let alone = waits(tokio::time::sleep(ALONE).map(Ok)).await?.0;
     let cluster = client::cluster().await?;
-    let verb = Verb::Backup(BackupTask { namespaces: None, ..BackupTask::default() });
+    let verb = Verb::Backup(BackupTask::default());
     let (during, run) = waits(worker::carry_out(verb, location, &cluster, &*store)).await?;
     let manifest = run.manifest()?;
     worker::remove(&*store, &manifest.id).await?;
