@@ -14,9 +14,9 @@ use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::operations::restore::{RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
+use kubectl_backup::pipeline::adapt::Adaptation;
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::rules::mapping::NamespaceMapping;
-use kubectl_backup::rules::tidy::{Tidy, TidyOptions};
 use kubectl_backup::rules::waves::{Wave, wave_of};
 use kubectl_backup::store::Store;
 use std::collections::{BTreeMap, HashSet};
@@ -136,7 +136,7 @@ impl Bench {
             .filter(|item| item.verdict == "create")
             .map(|item| (item.kind.as_str(), item.namespace.as_deref(), item.name.as_str()))
             .collect();
-        let (tidy, mapping) = (Tidy::committed()?, NamespaceMapping::parse(mapping)?);
+        let adaptation = Adaptation::new(NamespaceMapping::parse(mapping)?)?;
         let backup = fetch::open(&*self.store, &self.backup.id).await?;
         let mut bodies = Bodies::new();
         let mut tars = BTreeMap::new();
@@ -147,13 +147,12 @@ impl Bench {
         .await?;
         for entry in backup.index.entries() {
             let kind = &backup.index.frame(entry).kind;
-            let target = kubectl_backup::pipeline::plan::target_name(kind, &backup.index.object_name(entry), &mapping);
+            let target = adaptation.target(kind, &backup.index.object_name(entry));
             if !creates.contains(&(kind.key().as_str(), target.namespace.as_deref(), target.name.as_str())) {
                 continue;
             }
             let mut object = serde_json::from_slice(backup.index.object(entry, &tars[&entry.frame()])?)?;
-            mapping.apply(kind, &mut object);
-            tidy.apply(kind, &mut object, &TidyOptions::default());
+            adaptation.apply(kind, &mut object);
             let path = kind.list_path(target.namespace.as_deref());
             let body = Bytes::from(serde_json::to_vec(&object)?);
             bodies.entry(wave_of(kind)).or_default().push(Post { path, body });

@@ -6,6 +6,7 @@ use crate::archive::manifest::{Manifest, data_key};
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
+use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::apply::{Applied, Apply, Restored};
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
@@ -15,7 +16,6 @@ use crate::report::{Events, ExitCode, Outcome, Phase, Problem};
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
-use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::store::Store;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -148,11 +148,11 @@ async fn restore(
         backup: &backup,
         chosen,
         named,
-        mapping: &mapping,
+        adaptation: Adaptation::new(mapping)?,
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
-    let mut plan = plan::make(cluster, store, &request, &events).await?;
+    let mut plan = plan::make(cluster, store, request, &events).await?;
     let restored = if task.dry_run {
         Restored::default()
     } else {
@@ -163,23 +163,11 @@ async fn restore(
         }
         events.phase(Phase::Restoring);
         let owners = std::mem::take(&mut plan.owners);
-        let tidy = Tidy::committed()?;
-        let kept_volumes = plan.kept_volumes(&backup, &mapping);
-        let apply = Apply {
-            cluster,
-            store,
-            backup: &backup,
-            plan: &plan,
-            mapping: &mapping,
-            events: &events,
-            tidy: &tidy,
-            options: TidyOptions { with_status: false, keep_node_ports: false, kept_volumes: &kept_volumes },
-            cancel: &context.cancel,
-        };
+        let apply = Apply { cluster, store, backup: &backup, plan: &plan, events: &events, cancel: &context.cancel };
         apply.run(owners).await.context("restoring")?
     };
     let outcome = if restored.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
-    let result = result(&backup, &plan, &mapping, restored, task.dry_run);
+    let result = result(&backup, &plan, restored, task.dry_run);
     if !task.dry_run && !location.read_only {
         record(id, &result, outcome, started, store, context, &events, &log)
             .await
@@ -247,17 +235,11 @@ async fn check_approval(id: &BackupId, task: &RestoreTask, plan: &Plan, store: &
     Err(Error::PlanChanged { approved, found: plan.digest }.into())
 }
 
-fn result(
-    backup: &Backup,
-    plan: &Plan,
-    mapping: &NamespaceMapping,
-    restored: Restored,
-    dry_run: bool,
-) -> RestoreResult {
+fn result(backup: &Backup, plan: &Plan, restored: Restored, dry_run: bool) -> RestoreResult {
     let item = |(number, item): (usize, &plan::PlanItem)| {
         let entry = &backup.index.entries()[item.entry as usize];
         let kind = &backup.index.frame(entry).kind;
-        let target = plan::target_name(kind, &backup.index.object_name(entry), mapping);
+        let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
         let (verdict, reason) = match restored.applied.get(&number) {
             Some(Applied::Created) => ("created".to_owned(), String::new()),
             Some(Applied::Exists) => ("skip".to_owned(), "it appeared since the plan was made".to_owned()),

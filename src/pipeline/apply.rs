@@ -1,23 +1,20 @@
 //! Carries out a plan: wave by wave and pass by pass, many objects at once within each.
 
 use super::Error;
+use super::adapt;
 use super::fetch::{self, Backup};
-use super::plan::{Plan, target_name};
-use crate::archive;
+use super::plan::Plan;
 use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::{Counts, Event, Events, Problem};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::mapping::NamespaceMapping;
 use crate::rules::owners::{Owners, Place, Uid};
-use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::rules::verdict::Verdict;
 use crate::rules::waves::Wave;
 use crate::store::Store;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -80,14 +77,8 @@ pub struct Apply<'a> {
     pub backup: &'a Backup,
     /// The plan.
     pub plan: &'a Plan,
-    /// Where namespaces go.
-    pub mapping: &'a NamespaceMapping,
     /// Where to tell what happens.
     pub events: &'a Events,
-    /// What is taken out of objects.
-    pub tidy: &'a Tidy,
-    /// What stays all the same.
-    pub options: TidyOptions<'a>,
     /// Ends it between two writes.
     pub cancel: &'a CancellationToken,
 }
@@ -214,25 +205,21 @@ impl Apply<'_> {
         let entry = &self.backup.index.entries()[self.plan.items[item].entry as usize];
         let kind = &self.backup.index.frame(entry).kind;
         let source = self.backup.index.object_name(entry);
-        let damaged = |error: &serde_json::Error| {
-            let why = format!("it is not JSON at line {} column {}", error.line(), error.column());
-            Error::from(archive::Error::Damaged { what: format!("`{kind}` `{source}`"), why })
-        };
-        let mut object: Value =
-            serde_json::from_slice(self.backup.index.object(entry, tar)?).map_err(|error| damaged(&error))?;
-        self.mapping.apply(kind, &mut object);
-        self.tidy.apply(kind, &mut object, &self.options);
+        let number = self.plan.items[item].entry as usize;
+        let mut object = adapt::parse(self.backup, number, self.backup.index.object(entry, tar)?)?;
+        let notes = self.plan.adaptation.apply(kind, &mut object);
         let mut gathered = lock(gathered);
+        gathered.restored.notes.extend(notes);
         for stripped in gathered.owners.rewrite(kind, &mut object) {
             let note =
                 format!("`{kind}` `{source}`: the owner `{}` was taken out: {}", stripped.owner, stripped.reason);
             gathered.restored.notes.push(note);
         }
-        let body = serde_json::to_vec(&object).map_err(|error| damaged(&error))?;
+        let body = serde_json::to_vec(&object).map_err(|error| Error::Thread(error.to_string()))?;
         Ok(Write {
             item,
             kind: kind.clone(),
-            name: target_name(kind, &source, self.mapping),
+            name: self.plan.adaptation.target(kind, &source),
             was: entry.uid().cloned(),
             body: Bytes::from(body),
             _room: room,
@@ -269,7 +256,7 @@ impl Apply<'_> {
     fn fail(&self, gathered: &Mutex<Gathered>, item: usize, error: &ClusterError) {
         let entry = &self.backup.index.entries()[self.plan.items[item].entry as usize];
         let kind = &self.backup.index.frame(entry).kind;
-        let name = target_name(kind, &self.backup.index.object_name(entry), self.mapping);
+        let name = self.plan.adaptation.target(kind, &self.backup.index.object_name(entry));
         let problem = Problem { subject: format!("{kind} {name}"), message: error.to_string() };
         self.events.send(Event::Problem(problem.clone()));
         let mut gathered = lock(gathered);

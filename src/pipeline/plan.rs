@@ -4,6 +4,7 @@
 //! not half-way through the writes.
 
 use super::Error;
+use super::adapt::Adaptation;
 use super::fetch::{self, Backup};
 use crate::archive;
 use crate::cluster::Cluster;
@@ -11,7 +12,6 @@ use crate::cluster::discover::Discovery;
 use crate::id::Digest;
 use crate::report::{Counts, Events};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::mapping::NamespaceMapping;
 use crate::rules::owners::{Member, Owners, Place, Uid, places};
 use crate::rules::restorable::{Facts, Protected};
 use crate::rules::verdict::{self, Case, Line, Skip, Verdict, decide};
@@ -32,8 +32,8 @@ pub struct PlanRequest<'a> {
     pub chosen: Option<BTreeSet<usize>>,
     /// The entries that were asked for by kind and name.
     pub named: BTreeSet<usize>,
-    /// Where namespaces go.
-    pub mapping: &'a NamespaceMapping,
+    /// What changes objects on their way.
+    pub adaptation: Adaptation,
     /// What must be left alone.
     pub protected: Protected<'a>,
 }
@@ -59,6 +59,8 @@ pub struct Plan {
     pub digest: Digest,
     /// The uids that owners have in the target.
     pub owners: Owners,
+    /// What changes objects on their way.
+    pub adaptation: Adaptation,
     /// Objects to be created that have finalizers, or were being deleted: worth a word to the person.
     pub notes: Vec<String>,
 }
@@ -66,7 +68,8 @@ pub struct Plan {
 impl Plan {
     /// The volumes that restored claims may name: those that are created with them, and those that are there already,
     /// unless the claims go to another namespace and would take the volume of the original.
-    pub fn kept_volumes(&self, backup: &Backup, mapping: &NamespaceMapping) -> BTreeSet<String> {
+    fn kept_volumes(&self, backup: &Backup) -> BTreeSet<String> {
+        let mapping = self.adaptation.mapping();
         let entries = backup.index.entries();
         let kept = |item: &&PlanItem| item.verdict == Verdict::Create || (item.verdict == EXISTS && mapping.is_empty());
         let volume = |item: &PlanItem| {
@@ -89,18 +92,20 @@ impl Plan {
 pub async fn make(
     cluster: &Cluster,
     store: &dyn Store,
-    request: &PlanRequest<'_>,
+    request: PlanRequest<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
     let backup = request.backup;
     let chosen = with_namespaces(backup, request.chosen.clone());
     let facts = facts(store, backup, &chosen, events).await?;
     let discovery = cluster.discover().await?;
-    let existing = Existing::list(cluster, &discovery, backup, &chosen, request.mapping).await?;
+    let existing = Existing::list(cluster, &discovery, backup, &chosen, &request.adaptation).await?;
     let mut plan = judge(request, &chosen, &facts, &discovery, &existing);
-    expect_owners(backup, &mut plan, &existing, request.mapping);
+    expect_owners(backup, &mut plan, &existing);
     place(backup, &mut plan);
-    plan.digest = digest(backup, &plan, request.mapping);
+    let kept_volumes = plan.kept_volumes(backup);
+    plan.adaptation.keep_volumes(kept_volumes);
+    plan.digest = digest(backup, &plan);
     Ok(plan)
 }
 
@@ -192,8 +197,9 @@ impl Existing {
         discovery: &Discovery,
         backup: &Backup,
         chosen: &BTreeSet<usize>,
-        mapping: &NamespaceMapping,
+        adaptation: &Adaptation,
     ) -> Result<Self, Error> {
+        let mapping = adaptation.mapping();
         let mut wanted = BTreeMap::<String, BTreeSet<&str>>::new();
         for entry in chosen.iter().map(|number| &backup.index.entries()[*number]) {
             let namespaces = wanted.entry(backup.index.frame(entry).kind.key()).or_default();
@@ -232,7 +238,7 @@ impl Existing {
 
 /// Gives every object its verdict.
 fn judge(
-    request: &PlanRequest<'_>,
+    request: PlanRequest<'_>,
     chosen: &BTreeSet<usize>,
     facts: &HashMap<usize, Facts>,
     discovery: &Discovery,
@@ -241,23 +247,25 @@ fn judge(
     let backup = request.backup;
     let services = services(backup, chosen);
     let defined = defined(backup, chosen);
-    let mut plan = Plan { items: Vec::new(), digest: Digest::of(b""), owners: Owners::default(), notes: Vec::new() };
+    let PlanRequest { named, adaptation, protected, .. } = request;
+    let mut plan =
+        Plan { items: Vec::new(), digest: Digest::of(b""), owners: Owners::default(), adaptation, notes: Vec::new() };
     for &number in chosen {
         let entry = &backup.index.entries()[number];
         let kind = &backup.index.frame(entry).kind;
         let source = backup.index.object_name(entry);
-        let target = target_name(kind, &source, request.mapping);
+        let target = plan.adaptation.target(kind, &source);
         let Some(own) = facts.get(&number) else { continue };
         let case = Case {
             kind,
             name: &source,
             facts: own,
             service: services.get(&source).and_then(|service| facts.get(service)),
-            named: request.named.contains(&number),
+            named: named.contains(&number),
             served: discovery.serves(kind) || defined.contains(kind.key().as_str()),
             exists: existing.uid(kind, &target).is_some(),
         };
-        let verdict = decide(&case, &request.protected);
+        let verdict = decide(&case, &protected);
         if verdict == Verdict::Create {
             plan.notes.extend(notes(kind, &source, own));
         }
@@ -297,21 +305,15 @@ fn defined<'a>(backup: &'a Backup, chosen: &BTreeSet<usize>) -> HashSet<&'a str>
     chosen.iter().filter_map(definition).collect()
 }
 
-/// Where an object goes.
-pub fn target_name(kind: &Kind, source: &ObjectName, mapping: &NamespaceMapping) -> ObjectName {
-    let name = if kind.is("namespaces") { mapping.target(&source.name) } else { &source.name };
-    ObjectName::new(source.namespace.as_deref().map(|namespace| mapping.target(namespace)), name)
-}
-
 /// Notes the owners that objects wait for, and those that the target has already.
-fn expect_owners(backup: &Backup, plan: &mut Plan, existing: &Existing, mapping: &NamespaceMapping) {
+fn expect_owners(backup: &Backup, plan: &mut Plan, existing: &Existing) {
     for item in &plan.items {
         plan.owners.expect(&item.owners);
     }
     for item in plan.items.iter().filter(|item| item.verdict == EXISTS) {
         let entry = &backup.index.entries()[item.entry as usize];
         let kind = &backup.index.frame(entry).kind;
-        let target = target_name(kind, &backup.index.object_name(entry), mapping);
+        let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
         if let (Some(was), Some(now)) = (entry.uid(), existing.uid(kind, &target)) {
             plan.owners.record(was, Uid::parse(now), target.namespace.as_deref());
         }
@@ -332,7 +334,8 @@ fn place(backup: &Backup, plan: &mut Plan) {
     }
 }
 
-fn digest(backup: &Backup, plan: &Plan, mapping: &NamespaceMapping) -> Digest {
+fn digest(backup: &Backup, plan: &Plan) -> Digest {
+    let mapping = plan.adaptation.mapping();
     verdict::digest(plan.items.iter().map(|item| {
         let entry = &backup.index.entries()[item.entry as usize];
         let kind = &backup.index.frame(entry).kind;
