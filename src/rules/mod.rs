@@ -7,6 +7,7 @@
 //!
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
 //! - `claims`: what a backup says of volume data that nothing saves
+//! - `compare`: an object of the target against what a restore would make of it, field by field
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
 //! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
@@ -21,6 +22,7 @@
 
 pub mod builtin;
 pub mod claims;
+pub mod compare;
 pub mod hooks;
 mod json;
 pub mod kinds;
