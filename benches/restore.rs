@@ -12,11 +12,12 @@ use kubectl_backup::archive::manifest::Manifest;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::backup::BackupTask;
-use kubectl_backup::operations::restore::{RestoreResult, RestoreTask};
+use kubectl_backup::operations::restore::{DryRun, RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::pipeline::adapt::Adaptation;
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::rules::mapping::NamespaceMapping;
+use kubectl_backup::rules::verdict::Existing;
 use kubectl_backup::rules::waves::{Wave, wave_of};
 use kubectl_backup::store::Store;
 use std::collections::{BTreeMap, HashSet};
@@ -97,15 +98,16 @@ impl Bench {
     }
 
     async fn restore(&self, mapping: &[String]) -> anyhow::Result<Run> {
-        let task = self.task(mapping, false);
+        let task = self.task(mapping, DryRun::None);
         worker::carry_out(task, self.location.clone(), &client::cluster().await?, &*self.store).await
     }
 
-    fn task(&self, mapping: &[String], dry_run: bool) -> Verb {
+    fn task(&self, mapping: &[String], dry_run: DryRun) -> Verb {
         let query = Query { backup: BackupQuery::Prefix(self.backup.id.to_string()), from_cluster: None };
         let map_namespace = mapping.to_vec();
         let (objects, namespaces) = (Vec::new(), Vec::new());
-        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, dry_run, approved: None })
+        let existing = Existing::Skip;
+        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, existing, dry_run, approved: None })
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.
@@ -126,7 +128,7 @@ impl Bench {
 
     /// What a restore with this mapping would send.
     async fn bodies(&self, mapping: &[String]) -> anyhow::Result<Bodies> {
-        let planned = self.task(mapping, true);
+        let planned = self.task(mapping, DryRun::Client);
         let planned =
             worker::carry_out(planned, self.location.clone(), &client::cluster().await?, &*self.store).await?;
         let planned = result(&planned)?;

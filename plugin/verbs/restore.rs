@@ -1,11 +1,12 @@
 //! `restore`: shows the plan, asks, and carries out the plan that was shown.
 
 use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
+use crate::failure::Failure;
 use crate::run::{self, Ended, Manner, Run};
 use crate::screen::{Color, Screen, print, tell};
 use crate::session::{Session, Target};
 use crate::table::{Cell, NONE, Table};
-use crate::text::{count, safe, took};
+use crate::text::{count, number, safe, safe_json, took};
 use crate::verbs::list::outcome_color;
 use crate::{ask, document};
 use anyhow::Context as _;
@@ -13,20 +14,24 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use kubectl_backup::id::{BackupId, BackupQuery, Digest};
 use kubectl_backup::jobs::{self, binding};
-use kubectl_backup::operations::restore::{ItemResult, RestoreResult, RestoreTask};
+use kubectl_backup::operations::restore::{self, ItemResult, RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
+use kubectl_backup::rules::verdict::Existing;
+use serde_json::Value;
 
 /// Restore a backup, or some of its objects
 #[derive(Debug, clap::Args)]
 #[command(after_help = "First the plan is shown: what would be created, what is there already, what
 can't be restored and why. Nothing is written before you agree; what then runs
-is the plan you saw, or nothing. Existing objects are left as they are.
+is the plan you saw, or nothing. Existing objects are left as they are, unless
+--existing says otherwise.
 
 Examples:
   kubectl backup restore latest:shop
   kubectl backup restore latest:shop --dry-run=client -o wide
   kubectl backup restore latest:shop deploy/web secret/db
+  kubectl backup restore latest:shop --existing=update --dry-run=server
   kubectl backup restore latest:shop --map-namespace shop=shop-test")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
@@ -41,8 +46,18 @@ pub(crate) struct Args {
     /// Restore what was in namespace OLD into namespace NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = mapping)]
     pub(crate) map_namespace: Vec<String>,
-    /// With client: show the plan and write nothing
-    #[arg(long, value_name = "none|client", value_enum, default_value_t, hide_possible_values = true)]
+    /// What to do with objects that are there: leave them; replace or recreate those that differ; fail if any differs
+    #[arg(
+        long,
+        value_name = "skip|update|recreate|fail",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub(crate) existing: OnExisting,
+    /// With client: show the plan and write nothing. With server: also let the API server try every write out
+    #[arg(long, value_name = "none|client|server", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
     /// Don't ask
     #[arg(short, long)]
@@ -70,6 +85,43 @@ pub(crate) enum DryRun {
     None,
     /// Compare with what is there, write nothing.
     Client,
+    /// Have the API server try the writes out.
+    Server,
+}
+
+impl From<DryRun> for restore::DryRun {
+    fn from(arg: DryRun) -> Self {
+        match arg {
+            DryRun::None => Self::None,
+            DryRun::Client => Self::Client,
+            DryRun::Server => Self::Server,
+        }
+    }
+}
+
+/// `--existing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnExisting {
+    /// Leave it.
+    #[default]
+    Skip,
+    /// Replace what differs.
+    Update,
+    /// Delete what differs and create it anew.
+    Recreate,
+    /// Restore nothing if anything differs.
+    Fail,
+}
+
+impl From<OnExisting> for Existing {
+    fn from(arg: OnExisting) -> Self {
+        match arg {
+            OnExisting::Skip => Self::Skip,
+            OnExisting::Update => Self::Update,
+            OnExisting::Recreate => Self::Recreate,
+            OnExisting::Fail => Self::Fail,
+        }
+    }
 }
 
 /// Checks one `--map-namespace`.
@@ -84,12 +136,13 @@ fn mapping(text: &str) -> Result<String, String> {
 
 impl Args {
     /// The task that these arguments mean.
-    fn task(&self, dry_run: bool, approved: Option<Digest>) -> RestoreTask {
+    fn task(&self, dry_run: restore::DryRun, approved: Option<Digest>) -> RestoreTask {
         RestoreTask {
             query: Query { backup: self.backup.clone(), from_cluster: self.from.from_cluster.clone() },
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
             map_namespace: self.map_namespace.clone(),
+            existing: self.existing.into(),
             dry_run,
             approved,
         }
@@ -102,7 +155,7 @@ impl Args {
 /// What kept it from being done.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    if args.dry_run == DryRun::Client {
+    if args.dry_run != DryRun::None {
         let (planned, plan) = planned(session, &target, args).await?;
         print(&rendered(&plan, args, &session.screen)?)?;
         tell_rest(&planned, &plan, &session.screen);
@@ -116,7 +169,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         let shown = if args.output == Format::Wide { each(&plan.items) } else { summary(&plan.items) };
         tell(shown.render(&session.screen, true).trim_end());
         tell_rest(&planned, &plan, &session.screen);
-        if with_verdict(&plan, "create") == 0 {
+        if writes(&plan) == 0 {
             tell("there is nothing to restore");
             return Ok(planned.code);
         }
@@ -129,10 +182,19 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     carry_out(session, &target, args, approved).await
 }
 
-/// Plans, with the reader's rights.
+/// Plans: with the reader's rights, or, where the API server is to try the writes out, with the writer's for this run.
 async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Result<(Ended, RestoreResult)> {
-    let verb = Verb::Restore(args.task(true, None));
-    let ended = run::answer(session, target, "plan", verb, args.wait.timeout.timeout).await?;
+    let timeout = args.wait.timeout.timeout;
+    let ended = if args.dry_run == DryRun::Server {
+        let verb = Verb::Restore(args.task(restore::DryRun::Server, None));
+        match bound(session, target, run::new_id("plan"), verb, Manner::answer(timeout)).await? {
+            Run::Ended(ended) => ended,
+            Run::Left { code, .. } => return Err(Failure::new(code, "interrupted; nothing was changed").into()),
+        }
+    } else {
+        let verb = Verb::Restore(args.task(restore::DryRun::Client, None));
+        run::answer(session, target, "plan", verb, timeout).await?
+    };
     let plan = ended.result()?;
     Ok((ended, plan))
 }
@@ -145,7 +207,7 @@ async fn carry_out(
     approved: Option<Digest>,
 ) -> anyhow::Result<ExitCode> {
     let id = run::new_id(&format!("restore-{}", args.backup));
-    let verb = Verb::Restore(args.task(false, approved));
+    let verb = Verb::Restore(args.task(restore::DryRun::None, approved));
     match bound(session, target, id, verb, Manner::work(args.wait)).await? {
         Run::Left { id, code } => {
             if code == ExitCode::Complete {
@@ -202,12 +264,15 @@ fn line(ended: &Ended, result: &RestoreResult, screen: &Screen) -> String {
     let color = outcome_color(ended.outcome);
     let outcome = screen.err(color, &ended.outcome.to_string());
     let (created, all) = (with_verdict(result, "created"), count(result.items.len() as u64, "object"));
-    format!(
-        "restore {} {outcome}: {created} of {all} created from {}, {}",
-        ended.id,
-        result.backup.id,
-        took(ended.took)
-    )
+    let others = told(result, &["updated", "recreated"]);
+    let (id, backup, took) = (&ended.id, &result.backup.id, took(ended.took));
+    format!("restore {id} {outcome}: {created} of {all} created{others} from {backup}, {took}")
+}
+
+/// `, 2 updated, 1 recreated`, as far as there are any.
+fn told(result: &RestoreResult, verdicts: &[&str]) -> String {
+    let some = verdicts.iter().map(|verdict| (with_verdict(result, verdict), verdict)).filter(|(count, _)| *count > 0);
+    some.map(|(count, verdict)| format!(", {} {verdict}", number(count))).collect()
 }
 
 /// Plan or result as it goes to stdout.
@@ -215,8 +280,8 @@ fn rendered(result: &RestoreResult, args: &Args, screen: &Screen) -> anyhow::Res
     Ok(match args.output {
         Format::Json => document::json(result)?,
         Format::Yaml => document::yaml(result)?,
-        Format::Wide => each(&result.items).render(screen, !args.no_headers),
-        _ => summary(&result.items).render(screen, !args.no_headers),
+        Format::Wide => each(&result.items).render(screen, !args.no_headers) + &differences(&result.items, screen),
+        _ => summary(&result.items).render(screen, !args.no_headers) + &differences(&result.items, screen),
     })
 }
 
@@ -235,6 +300,27 @@ fn each(items: &[ItemResult]) -> Table {
         ]);
     }
     table
+}
+
+/// What would change in objects that are there: a line for each object, and below it one for each field.
+fn differences(items: &[ItemResult], screen: &Screen) -> String {
+    let mut text = String::new();
+    for item in items.iter().filter(|item| !item.changes.is_empty()) {
+        let name = item.namespace.as_ref().map_or_else(|| item.name.clone(), |n| format!("{n}/{}", item.name));
+        text += &format!("\n{} {} {}\n", item.verdict, safe(&item.kind), safe(&name));
+        for change in &item.changes {
+            let value = |value: &Value| safe_json(&value.to_string()).into_owned();
+            let path = safe(&change.path);
+            let line = |sign: &str, color, at: &Option<Value>| {
+                let line = at.as_ref().map(|at| format!("  {sign} {path}: {}", value(at)));
+                line.map(|line| screen.out(color, &line) + "\n").unwrap_or_default()
+            };
+            // a masked value says that it changes, not to what
+            text += &line("-", Color::Red, &change.from);
+            text += &line("+", Color::Green, &change.to);
+        }
+    }
+    text
 }
 
 /// Objects of one kind that share a verdict.
@@ -286,10 +372,12 @@ fn summary(items: &[ItemResult]) -> Table {
 fn rank(verdict: &str) -> u8 {
     match verdict {
         "create" | "created" => 0,
-        "exists" | "unchanged" => 1,
-        "skip" => 2,
-        "failed" => 4,
-        _ => 3,
+        "update" | "updated" => 1,
+        "recreate" | "recreated" => 2,
+        "unchanged" => 3,
+        "skip" => 4,
+        "failed" => 6,
+        _ => 5,
     }
 }
 
@@ -297,7 +385,7 @@ fn color(verdict: &str) -> Color {
     match verdict {
         "create" | "created" => Color::Green,
         "failed" | "forbidden" | "refused" => Color::Red,
-        "exists" | "unchanged" | "skip" => Color::Dim,
+        "unchanged" | "skip" => Color::Dim,
         _ => Color::Yellow,
     }
 }
@@ -309,7 +397,20 @@ fn with_verdict(result: &RestoreResult, verdict: &str) -> u64 {
 
 /// What is asked before anything is written.
 fn deed(result: &RestoreResult, context: &str) -> String {
-    format!("restore {} into cluster `{context}`", count(with_verdict(result, "create"), "object"))
+    let deeds = ["create", "update", "recreate"].map(|verdict| (verdict, with_verdict(result, verdict)));
+    let deeds: Vec<String> = match deeds {
+        [(_, creates), (_, 0), (_, 0)] => {
+            return format!("restore {} into cluster `{context}`", count(creates, "object"));
+        }
+        deeds => deeds.into_iter().filter(|(_, n)| *n > 0).map(|(verb, n)| format!("{verb} {}", number(n))).collect(),
+    };
+    let all = count(writes(result), "object");
+    format!("restore {all} into cluster `{context}` ({})", deeds.join(", "))
+}
+
+/// How many objects would be written.
+fn writes(result: &RestoreResult) -> u64 {
+    ["create", "update", "recreate"].iter().map(|verdict| with_verdict(result, verdict)).sum()
 }
 
 #[cfg(test)]
@@ -317,10 +418,12 @@ mod tests {
     use super::*;
     use crate::screen::ColorChoice;
     use crate::verbs::list::tests::manifest;
+    use kubectl_backup::rules::compare::Change;
 
     fn item(verdict: &str, kind: &str, name: &str, reason: &str) -> ItemResult {
         let namespace = (kind != "namespaces").then(|| "shop".to_owned());
-        ItemResult { kind: kind.into(), namespace, name: name.into(), verdict: verdict.into(), reason: reason.into() }
+        let (kind, name) = (kind.into(), name.into());
+        ItemResult { kind, namespace, name, verdict: verdict.into(), reason: reason.into(), ..ItemResult::default() }
     }
 
     fn plan() -> RestoreResult {
@@ -373,18 +476,38 @@ mod tests {
     #[test]
     fn the_question_names_how_many_and_where() {
         assert_eq!(deed(&plan(), "prod"), "restore 3 objects into cluster `prod`");
+        let mut plan = plan();
+        plan.items.push(item("recreate", "jobs.batch", "j", ""));
+        assert_eq!(deed(&plan, "prod"), "restore 4 objects into cluster `prod` (create 3, recreate 1)");
+    }
+
+    #[test]
+    fn fields_that_would_change_stand_below_the_table() {
+        let mut plan = plan();
+        let change = |path: &str, from: Option<&str>, to: Option<&str>| Change {
+            path: path.into(),
+            from: from.map(Value::from),
+            to: to.map(Value::from),
+        };
+        let changes = vec![change("data.a", Some("1"), Some("\u{1b}2")), change("data.gone", Some("x"), None)];
+        plan.items.push(ItemResult { changes, ..item("update", "configmaps", "settings", "") });
+        let text = rendered(&plan, &args(&[]), &Screen::new(ColorChoice::Never)).unwrap();
+        let below = text.split_once("\n\n").unwrap().1;
+        let expected =
+            "update configmaps shop/settings\n  - data.a: \"1\"\n  + data.a: \"\\u001b2\"\n  - data.gone: \"x\"\n";
+        assert_eq!(below, expected);
     }
 
     #[test]
     fn arguments_become_a_task() {
         let args = args(&["deploy/web", "-n", "a,b", "-n", "c", "--map-namespace", "a=x", "--dry-run", "client"]);
-        let task = args.task(args.dry_run == DryRun::Client, None);
+        let task = args.task(args.dry_run.into(), None);
         assert_eq!(task.namespaces, ["a", "b", "c"]);
         assert_eq!(
             (task.map_namespace, task.objects, task.dry_run),
-            (vec!["a=x".into()], vec!["deploy/web".into()], true)
+            (vec!["a=x".into()], vec!["deploy/web".into()], restore::DryRun::Client)
         );
-        for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--dry-run=server"]] {
+        for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--existing=merge"]] {
             let words = ["kubectl-backup", "restore", "latest"].iter().chain(bad).map(Into::into);
             assert!(crate::args::parse(words).is_err(), "{bad:?}");
         }

@@ -101,9 +101,9 @@ impl Verb {
         }
     }
 
-    /// Whether it writes to the cluster, and so runs as the writer.
+    /// Whether it writes to the cluster, or tries writes out, and so runs as the writer.
     pub fn writes_cluster(&self) -> bool {
-        matches!(self, Self::Restore(task) if !task.dry_run)
+        matches!(self, Self::Restore(task) if task.needs_rights())
     }
 }
 

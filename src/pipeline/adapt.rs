@@ -2,10 +2,10 @@
 //! write itself. Its owners' uids are put in afterwards, since they are known only while a restore goes on.
 
 use super::fetch::Backup;
-use crate::archive;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::tidy::{Tidy, TidyOptions};
+use crate::{archive, cluster};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -72,5 +72,16 @@ pub fn parse(backup: &Backup, number: usize, json: &[u8]) -> Result<Value, archi
         let (kind, name) = (&backup.index.frame(entry).kind, backup.index.object_name(entry));
         let why = format!("it is not JSON at line {} column {}", error.line(), error.column());
         archive::Error::Damaged { what: format!("`{kind}` `{name}`"), why }
+    })
+}
+
+/// Reads an object of the target.
+///
+/// # Errors
+/// When the API server's answer isn't JSON. Its text is never told: it may be a Secret.
+pub fn live(kind: &Kind, name: &ObjectName, json: &[u8]) -> Result<Value, cluster::Error> {
+    serde_json::from_slice(json).map_err(|error| cluster::Error::Answer {
+        what: format!("reading `{kind}` `{name}`"),
+        message: format!("it is not JSON at line {} column {}", error.line(), error.column()),
     })
 }

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod save;
 pub mod sweep;
 mod upload;
+mod walk;
 
 use crate::report::ExitCode;
 use crate::{archive, cluster, store};
@@ -63,6 +64,18 @@ pub enum Error {
         approved: crate::id::Digest,
         /// The digest now.
         found: crate::id::Digest,
+    },
+    /// A namespace that somebody deleted before the restore doesn't go.
+    #[error(
+        "namespace `{namespace}` was deleted and is still there after {seconds} s: {why}\nhint: `kubectl get namespace {namespace} -o yaml` tells what holds it; restore again when it is gone"
+    )]
+    StillThere {
+        /// The namespace.
+        namespace: String,
+        /// How long was waited.
+        seconds: u64,
+        /// What holds it, in the API server's words.
+        why: String,
     },
     /// Stopped by a signal.
     #[error("cancelled; nothing that looks like a backup is left behind")]

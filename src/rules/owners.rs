@@ -103,6 +103,13 @@ impl Owners {
         }
     }
 
+    /// Forgets what uid an object has, which is to be made and has none yet.
+    pub fn forget(&mut self, was: &Uid) {
+        if let Some(owner) = self.0.get_mut(was) {
+            *owner = None;
+        }
+    }
+
     /// Puts the new uids into an object's owner references and takes out those that can't be resolved. The object's
     /// namespace must be mapped already.
     pub fn rewrite(&self, kind: &Kind, object: &mut Value) -> Vec<Stripped> {
