@@ -11,6 +11,7 @@ use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::apply::{Apply, Restored};
+use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::{Error, catalog, until_cancelled};
@@ -123,7 +124,9 @@ async fn restore(
     events.phase(Phase::Verifying);
     let mut plan = plan::make(cluster, store, request, &events).await?;
     if task.dry_run != DryRun::None {
-        return outcome::planned(&backup, &plan);
+        let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
+        let problems = if task.dry_run == DryRun::Server { check.all(&mut plan).await? } else { Vec::new() };
+        return outcome::planned(&backup, &plan, problems);
     }
     approval::check(id, task, &mut plan, store).await?;
     refuse_differences(task, &plan)?;

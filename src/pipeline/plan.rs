@@ -113,6 +113,13 @@ impl Plan {
         self.items.get_mut(at)
     }
 
+    /// Gives an object another verdict.
+    pub(super) fn decide(&mut self, number: usize, verdict: Verdict) {
+        if let Some(item) = self.item_mut(number) {
+            item.verdict = verdict;
+        }
+    }
+
     /// How many objects have a verdict.
     pub fn count(&self, is: impl Fn(&Verdict) -> bool) -> usize {
         self.items.iter().filter(|item| is(&item.verdict)).count()

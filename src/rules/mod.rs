@@ -15,6 +15,7 @@
 //! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
 //! - `waves`: the order of a restore
 //! - `owners`: owner references: who is created after whom, and the new uids
+//! - `quota`: what objects need of quotas together
 //! - `mapping`: `--map-namespace`
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
@@ -31,6 +32,7 @@ pub mod mask;
 pub mod needs;
 mod nodeports;
 pub mod owners;
+pub mod quota;
 pub mod restorable;
 pub mod selection;
 mod spelling;

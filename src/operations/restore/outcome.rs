@@ -75,9 +75,10 @@ struct Record<'a> {
 }
 
 /// What a plan comes to, when nothing else is asked for. What can't be restored makes it partial.
-pub(super) fn planned(backup: &Backup, plan: &Plan) -> anyhow::Result<Done> {
-    let all = plan.count(Verdict::is_problem) == 0;
-    done(&result(backup, plan, Restored::default(), true), if all { Outcome::Complete } else { Outcome::Partial })
+pub(super) fn planned(backup: &Backup, plan: &Plan, problems: Vec<Problem>) -> anyhow::Result<Done> {
+    let all = plan.count(Verdict::is_problem) == 0 && problems.is_empty();
+    let restored = Restored { problems, ..Restored::default() };
+    done(&result(backup, plan, restored, true), if all { Outcome::Complete } else { Outcome::Partial })
 }
 
 /// The end of an operation that gives this back.

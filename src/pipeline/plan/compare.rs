@@ -72,9 +72,7 @@ pub(super) async fn all(
     }
     for found in found {
         let (number, verdict, changed) = found?;
-        if let Some(item) = plan.item_mut(number) {
-            item.verdict = verdict;
-        }
+        plan.decide(number, verdict);
         if let Some(changed) = changed {
             plan.changed.insert(number, changed);
         }
