@@ -1,24 +1,28 @@
 //! `restore`: shows the plan, asks, and carries out the plan that was shown.
 
+mod plan_file;
+mod shown;
+
 use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
+use crate::ask;
 use crate::failure::Failure;
 use crate::run::{self, Ended, Manner, Run};
 use crate::screen::{Color, Screen, print, tell};
 use crate::session::{Session, Target};
-use crate::table::{Cell, NONE, Table};
-use crate::text::{count, number, safe, safe_json, took};
+use crate::text::{count, number, safe, took};
 use crate::verbs::list::outcome_color;
-use crate::{ask, document};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use jiff::Timestamp;
 use kubectl_backup::id::{BackupId, BackupQuery, Digest};
 use kubectl_backup::jobs::{self, binding};
-use kubectl_backup::operations::restore::{self, ItemResult, RestoreResult, RestoreTask};
+use kubectl_backup::operations::restore::{self, RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 use kubectl_backup::rules::verdict::Existing;
-use serde_json::Value;
+use plan_file::PlanFile;
+use shown::{deed, rendered, with_verdict, writes};
+use std::path::PathBuf;
 
 /// Restore a backup, or some of its objects
 #[derive(Debug, clap::Args)]
@@ -32,11 +36,13 @@ Examples:
   kubectl backup restore latest:shop --dry-run=client -o wide
   kubectl backup restore latest:shop deploy/web secret/db
   kubectl backup restore latest:shop --existing=update --dry-run=server
+  kubectl backup restore latest:shop --existing=update --plan-out plan.json
+  kubectl backup restore --plan plan.json
   kubectl backup restore latest:shop --map-namespace shop=shop-test")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
-    #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
-    pub(crate) backup: BackupQuery,
+    #[arg(value_name = "ID", value_parser = BackupQuery::parse, required_unless_present = "plan")]
+    pub(crate) backup: Option<BackupQuery>,
     /// Objects to restore, in any spelling kubectl takes: deploy/web, secret/db
     #[arg(value_name = "KIND/NAME")]
     pub(crate) objects: Vec<String>,
@@ -59,6 +65,16 @@ pub(crate) struct Args {
     /// With client: show the plan and write nothing. With server: also let the API server try every write out
     #[arg(long, value_name = "none|client|server", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
+    /// Write the plan to a file instead of carrying it out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan_out: Option<PathBuf>,
+    /// Carry out the plan of a file; refused when the cluster is no longer as it was then
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["backup", "objects", "namespaces", "map_namespace", "existing", "dry_run", "plan_out", "from_cluster"]
+    )]
+    pub(crate) plan: Option<PathBuf>,
     /// Don't ask
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -135,17 +151,17 @@ fn mapping(text: &str) -> Result<String, String> {
 }
 
 impl Args {
-    /// The task that these arguments mean.
-    fn task(&self, dry_run: restore::DryRun, approved: Option<Digest>) -> RestoreTask {
-        RestoreTask {
-            query: Query { backup: self.backup.clone(), from_cluster: self.from.from_cluster.clone() },
+    /// The task that these arguments mean. `None`: they name a file.
+    fn task(&self, dry_run: restore::DryRun, approved: Option<Digest>) -> Option<RestoreTask> {
+        Some(RestoreTask {
+            query: Query { backup: self.backup.clone()?, from_cluster: self.from.from_cluster.clone() },
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
             map_namespace: self.map_namespace.clone(),
             existing: self.existing.into(),
             dry_run,
             approved,
-        }
+        })
     }
 }
 
@@ -155,44 +171,71 @@ impl Args {
 /// What kept it from being done.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    if args.dry_run != DryRun::None {
-        let (planned, plan) = planned(session, &target, args).await?;
-        print(&rendered(&plan, args, &session.screen)?)?;
-        tell_rest(&planned, &plan, &session.screen);
-        return Ok(planned.code);
+    let Some(task) = args.task(args.dry_run.into(), None) else {
+        let file = args.plan.as_deref().context("neither a backup nor a plan is named")?;
+        let PlanFile { task, plan, .. } = PlanFile::read(file)?;
+        let agreed = args.yes || agreed(session, args, &plan).await?;
+        return if agreed { carry_out(session, &target, args, task).await } else { Ok(ExitCode::Failed) };
+    };
+    if args.dry_run != DryRun::None || args.plan_out.is_some() {
+        return only_plan(session, &target, args, task).await;
     }
-    let approved = if args.yes {
-        None
-    } else {
-        let (planned, plan) = planned(session, &target, args).await?;
+    let mut task = task;
+    if !args.yes {
+        let (planned, plan) = planned(session, &target, args, &task).await?;
         // on stderr: what goes to stdout is what becomes of it
-        let shown = if args.output == Format::Wide { each(&plan.items) } else { summary(&plan.items) };
-        tell(shown.render(&session.screen, true).trim_end());
         tell_rest(&planned, &plan, &session.screen);
         if writes(&plan) == 0 {
+            tell(shown::table(&plan, args, &session.screen).trim_end());
             tell("there is nothing to restore");
             return Ok(planned.code);
         }
-        if !ask::agreed(&deed(&plan, &session.context), &session.screen).await? {
-            tell("nothing was changed");
+        if !agreed(session, args, &plan).await? {
             return Ok(ExitCode::Failed);
         }
-        Some(plan.plan_digest)
-    };
-    carry_out(session, &target, args, approved).await
+        task.approved = Some(plan.plan_digest);
+    }
+    carry_out(session, &target, args, task).await
+}
+
+/// Shows a plan and asks.
+async fn agreed(session: &Session, args: &Args, plan: &RestoreResult) -> anyhow::Result<bool> {
+    tell(shown::table(plan, args, &session.screen).trim_end());
+    let agreed = ask::agreed(&deed(plan, &session.context), &session.screen).await?;
+    if !agreed {
+        tell("nothing was changed");
+    }
+    Ok(agreed)
+}
+
+/// Shows a plan, and writes it to a file where one is named.
+async fn only_plan(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
+    let (planned, plan) = planned(session, target, args, &task).await?;
+    print(&rendered(&plan, args, &session.screen)?)?;
+    tell_rest(&planned, &plan, &session.screen);
+    if let Some(path) = &args.plan_out {
+        PlanFile::new(task, plan).write(path)?;
+        tell(&format!("`kubectl backup restore --plan {}` carries this plan out", path.display()));
+    }
+    Ok(planned.code)
 }
 
 /// Plans: with the reader's rights, or, where the API server is to try the writes out, with the writer's for this run.
-async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Result<(Ended, RestoreResult)> {
+async fn planned(
+    session: &Session,
+    target: &Target,
+    args: &Args,
+    task: &RestoreTask,
+) -> anyhow::Result<(Ended, RestoreResult)> {
     let timeout = args.wait.timeout.timeout;
-    let ended = if args.dry_run == DryRun::Server {
-        let verb = Verb::Restore(args.task(restore::DryRun::Server, None));
+    let ended = if task.dry_run == restore::DryRun::Server {
+        let verb = Verb::Restore(task.clone());
         match bound(session, target, run::new_id("plan"), verb, Manner::answer(timeout)).await? {
             Run::Ended(ended) => ended,
             Run::Left { code, .. } => return Err(Failure::new(code, "interrupted; nothing was changed").into()),
         }
     } else {
-        let verb = Verb::Restore(args.task(restore::DryRun::Client, None));
+        let verb = Verb::Restore(RestoreTask { dry_run: restore::DryRun::Client, ..task.clone() });
         run::answer(session, target, "plan", verb, timeout).await?
     };
     let plan = ended.result()?;
@@ -200,15 +243,9 @@ async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Res
 }
 
 /// Carries the plan out that was approved, or with `--yes` whatever it is.
-async fn carry_out(
-    session: &Session,
-    target: &Target,
-    args: &Args,
-    approved: Option<Digest>,
-) -> anyhow::Result<ExitCode> {
-    let id = run::new_id(&format!("restore-{}", args.backup));
-    let verb = Verb::Restore(args.task(restore::DryRun::None, approved));
-    match bound(session, target, id, verb, Manner::work(args.wait)).await? {
+async fn carry_out(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
+    let id = run::new_id(&format!("restore-{}", task.query.backup));
+    match bound(session, target, id, Verb::Restore(task), Manner::work(args.wait)).await? {
         Run::Left { id, code } => {
             if code == ExitCode::Complete {
                 print(&format!("{id}\n"))?;
@@ -275,241 +312,34 @@ fn told(result: &RestoreResult, verdicts: &[&str]) -> String {
     some.map(|(count, verdict)| format!(", {} {verdict}", number(count))).collect()
 }
 
-/// Plan or result as it goes to stdout.
-fn rendered(result: &RestoreResult, args: &Args, screen: &Screen) -> anyhow::Result<String> {
-    Ok(match args.output {
-        Format::Json => document::json(result)?,
-        Format::Yaml => document::yaml(result)?,
-        Format::Wide => each(&result.items).render(screen, !args.no_headers) + &differences(&result.items, screen),
-        _ => summary(&result.items).render(screen, !args.no_headers) + &differences(&result.items, screen),
-    })
-}
-
-/// A line for each object.
-fn each(items: &[ItemResult]) -> Table {
-    let mut table = Table::new(["VERDICT", "NAMESPACE", "KIND", "NAME", "REASON"]);
-    let mut items: Vec<&ItemResult> = items.iter().collect();
-    items.sort_by_key(|item| (rank(&item.verdict), &item.verdict, &item.kind, &item.namespace, &item.name));
-    for item in items {
-        table.row([
-            Cell::colored(item.verdict.as_str(), color(&item.verdict)),
-            item.namespace.as_deref().unwrap_or(NONE).into(),
-            item.kind.as_str().into(),
-            item.name.as_str().into(),
-            item.reason.as_str().into(),
-        ]);
-    }
-    table
-}
-
-/// What would change in objects that are there: a line for each object, and below it one for each field.
-fn differences(items: &[ItemResult], screen: &Screen) -> String {
-    let mut text = String::new();
-    for item in items.iter().filter(|item| !item.changes.is_empty()) {
-        let name = item.namespace.as_ref().map_or_else(|| item.name.clone(), |n| format!("{n}/{}", item.name));
-        text += &format!("\n{} {} {}\n", item.verdict, safe(&item.kind), safe(&name));
-        for change in &item.changes {
-            let value = |value: &Value| safe_json(&value.to_string()).into_owned();
-            let path = safe(&change.path);
-            let line = |sign: &str, color, at: &Option<Value>| {
-                let line = at.as_ref().map(|at| format!("  {sign} {path}: {}", value(at)));
-                line.map(|line| screen.out(color, &line) + "\n").unwrap_or_default()
-            };
-            // a masked value says that it changes, not to what
-            text += &line("-", Color::Red, &change.from);
-            text += &line("+", Color::Green, &change.to);
-        }
-    }
-    text
-}
-
-/// Objects of one kind that share a verdict.
-struct Group<'a> {
-    verdict: &'a str,
-    kind: &'a str,
-    objects: u64,
-    reason: &'a str,
-}
-
-/// What stands for several reasons in the summary.
-const SEVERAL: &str = "several; -o wide tells each";
-
-/// The items by verdict, and within one by kind.
-fn groups(items: &[ItemResult]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for item in items {
-        match groups.iter_mut().find(|group| group.verdict == item.verdict && group.kind == item.kind) {
-            Some(group) => {
-                group.objects += 1;
-                if group.reason != item.reason {
-                    group.reason = SEVERAL;
-                }
-            }
-            None => {
-                let (verdict, kind, reason) = (item.verdict.as_str(), item.kind.as_str(), item.reason.as_str());
-                groups.push(Group { verdict, kind, objects: 1, reason });
-            }
-        }
-    }
-    groups.sort_by_key(|group| (rank(group.verdict), group.verdict, group.kind));
-    groups
-}
-
-fn summary(items: &[ItemResult]) -> Table {
-    let mut table = Table::new(["VERDICT", "KIND", "OBJECTS", "REASON"]);
-    for group in groups(items) {
-        table.row([
-            Cell::colored(group.verdict, color(group.verdict)),
-            group.kind.into(),
-            group.objects.to_string().into(),
-            group.reason.into(),
-        ]);
-    }
-    table
-}
-
-/// Verdicts in the order a person wants to see them: what happens, what doesn't, what can't.
-fn rank(verdict: &str) -> u8 {
-    match verdict {
-        "create" | "created" => 0,
-        "update" | "updated" => 1,
-        "recreate" | "recreated" => 2,
-        "unchanged" => 3,
-        "skip" => 4,
-        "failed" => 6,
-        _ => 5,
-    }
-}
-
-fn color(verdict: &str) -> Color {
-    match verdict {
-        "create" | "created" => Color::Green,
-        "failed" | "forbidden" | "refused" => Color::Red,
-        "unchanged" | "skip" => Color::Dim,
-        _ => Color::Yellow,
-    }
-}
-
-/// How many objects have a verdict.
-fn with_verdict(result: &RestoreResult, verdict: &str) -> u64 {
-    result.items.iter().filter(|item| item.verdict == verdict).count() as u64
-}
-
-/// What is asked before anything is written.
-fn deed(result: &RestoreResult, context: &str) -> String {
-    let deeds = ["create", "update", "recreate"].map(|verdict| (verdict, with_verdict(result, verdict)));
-    let deeds: Vec<String> = match deeds {
-        [(_, creates), (_, 0), (_, 0)] => {
-            return format!("restore {} into cluster `{context}`", count(creates, "object"));
-        }
-        deeds => deeds.into_iter().filter(|(_, n)| *n > 0).map(|(verb, n)| format!("{verb} {}", number(n))).collect(),
-    };
-    let all = count(writes(result), "object");
-    format!("restore {all} into cluster `{context}` ({})", deeds.join(", "))
-}
-
-/// How many objects would be written.
-fn writes(result: &RestoreResult) -> u64 {
-    ["create", "update", "recreate"].iter().map(|verdict| with_verdict(result, verdict)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::screen::ColorChoice;
-    use crate::verbs::list::tests::manifest;
-    use kubectl_backup::rules::compare::Change;
 
-    fn item(verdict: &str, kind: &str, name: &str, reason: &str) -> ItemResult {
-        let namespace = (kind != "namespaces").then(|| "shop".to_owned());
-        let (kind, name) = (kind.into(), name.into());
-        ItemResult { kind, namespace, name, verdict: verdict.into(), reason: reason.into(), ..ItemResult::default() }
-    }
-
-    fn plan() -> RestoreResult {
-        RestoreResult {
-            backup: manifest("shop-1", "namespaces", &["shop"], "Complete"),
-            plan_digest: Digest::of(b""),
-            dry_run: true,
-            items: vec![
-                item("skip", "namespaces", "shop", "it exists"),
-                item("create", "secrets", "a", ""),
-                item("not served", "widgets.example.com", "w", "no such kind here"),
-                item("create", "deployments.apps", "web", ""),
-                item("create", "secrets", "b", ""),
-                item("skip", "secrets", "c", "it exists"),
-                item("skip", "secrets", "d", "never restored"),
-            ],
-            problems: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    fn args(words: &[&str]) -> Args {
+    pub(super) fn args(words: &[&str]) -> Args {
         let words = ["kubectl-backup", "restore", "latest"].iter().chain(words).map(Into::into);
         let crate::args::Verb::Restore(args) = crate::args::parse(words).unwrap().verb else { panic!("not `restore`") };
         args
     }
 
-    fn fields(text: &str) -> Vec<Vec<String>> {
-        let split = |line: &str| line.split("   ").map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect();
-        text.lines().map(split).collect()
-    }
-
-    #[test]
-    fn the_summary_groups_by_verdict_and_kind() {
-        let screen = Screen::new(ColorChoice::Never);
-        let lines = fields(&rendered(&plan(), &args(&[]), &screen).unwrap());
-        assert_eq!(lines[0], ["VERDICT", "KIND", "OBJECTS", "REASON"]);
-        assert_eq!(lines[1], ["create", "deployments.apps", "1", "<none>"]);
-        assert_eq!(lines[2], ["create", "secrets", "2", "<none>"]);
-        assert_eq!(lines[3], ["skip", "namespaces", "1", "it exists"]);
-        assert_eq!(lines[4], ["skip", "secrets", "2", SEVERAL]);
-        assert_eq!(lines[5], ["not served", "widgets.example.com", "1", "no such kind here"]);
-        let wide = fields(&rendered(&plan(), &args(&["-o", "wide"]), &screen).unwrap());
-        assert_eq!((wide.len(), &wide[4][..3]), (8, &["skip".into(), "<none>".into(), "namespaces".into()][..]));
-        let json: serde_json::Value =
-            serde_json::from_str(&rendered(&plan(), &args(&["-o", "json"]), &screen).unwrap()).unwrap();
-        assert_eq!(json["items"][2]["verdict"], "not served");
-    }
-
-    #[test]
-    fn the_question_names_how_many_and_where() {
-        assert_eq!(deed(&plan(), "prod"), "restore 3 objects into cluster `prod`");
-        let mut plan = plan();
-        plan.items.push(item("recreate", "jobs.batch", "j", ""));
-        assert_eq!(deed(&plan, "prod"), "restore 4 objects into cluster `prod` (create 3, recreate 1)");
-    }
-
-    #[test]
-    fn fields_that_would_change_stand_below_the_table() {
-        let mut plan = plan();
-        let change = |path: &str, from: Option<&str>, to: Option<&str>| Change {
-            path: path.into(),
-            from: from.map(Value::from),
-            to: to.map(Value::from),
-        };
-        let changes = vec![change("data.a", Some("1"), Some("\u{1b}2")), change("data.gone", Some("x"), None)];
-        plan.items.push(ItemResult { changes, ..item("update", "configmaps", "settings", "") });
-        let text = rendered(&plan, &args(&[]), &Screen::new(ColorChoice::Never)).unwrap();
-        let below = text.split_once("\n\n").unwrap().1;
-        let expected =
-            "update configmaps shop/settings\n  - data.a: \"1\"\n  + data.a: \"\\u001b2\"\n  - data.gone: \"x\"\n";
-        assert_eq!(below, expected);
-    }
-
     #[test]
     fn arguments_become_a_task() {
         let args = args(&["deploy/web", "-n", "a,b", "-n", "c", "--map-namespace", "a=x", "--dry-run", "client"]);
-        let task = args.task(args.dry_run.into(), None);
+        let task = args.task(args.dry_run.into(), None).unwrap();
         assert_eq!(task.namespaces, ["a", "b", "c"]);
         assert_eq!(
             (task.map_namespace, task.objects, task.dry_run),
             (vec!["a=x".into()], vec!["deploy/web".into()], restore::DryRun::Client)
         );
-        for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--existing=merge"]] {
+        for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--existing=merge"], &["--plan", "f"]]
+        {
             let words = ["kubectl-backup", "restore", "latest"].iter().chain(bad).map(Into::into);
             assert!(crate::args::parse(words).is_err(), "{bad:?}");
+        }
+        for (words, good) in [(&["--plan", "f", "--yes"][..], true), (&["--plan", "f", "-n", "a"], false), (&[], false)]
+        {
+            let words = ["kubectl-backup", "restore"].iter().chain(words).map(Into::into);
+            assert_eq!(crate::args::parse(words).is_ok(), good);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! A fake API server below the real `kube::Client`: aggregated discovery, paged lists at exact revisions, metadata-only
-//! lists, single objects, creates. Faults are put in front of requests by name, so that a test can go through every
+//! lists, single objects, creates, updates, deletes, dry runs. Faults are put in front of requests by name, so that a test can go through every
 //! request that a run makes.
 
 use crate::world::{KINDS, World, kind, place};
@@ -248,6 +248,11 @@ impl Asked {
         Self { name, method, path, query, metadata_only }
     }
 
+    fn is_dry_run(&self, body: &[u8]) -> bool {
+        let of_delete = || serde_json::from_slice::<Value>(body).is_ok_and(|body| body["dryRun"] == json!(["All"]));
+        self.query.get("dryRun").is_some_and(|all| all == "All") || (self.method == "DELETE" && of_delete())
+    }
+
     /// Kind, namespace and name that the path means.
     fn object(&self) -> Option<(usize, Option<&str>, Option<&str>)> {
         let segments: Vec<&str> = self.path.trim_start_matches('/').split('/').collect();
@@ -303,6 +308,8 @@ impl State {
                 None => refusal(404, "NotFound"),
             },
             ("POST", None) => self.create(asked, kind, namespace, body),
+            ("PUT", Some(name)) => self.update(asked, kind, &place(namespace, name), body),
+            ("DELETE", Some(name)) => self.delete(asked, kind, &place(namespace, name), body),
             _ => refusal(405, "MethodNotAllowed"),
         }
     }
@@ -401,6 +408,14 @@ impl State {
         if KINDS[number].resource == "customresourcedefinitions" {
             object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
         }
+        if asked.is_dry_run(body) {
+            return (201, None, object.to_string());
+        }
+        (201, None, self.store(number, &place, object))
+    }
+
+    /// Keeps an object as it is now; its text as an answer has it.
+    fn store(&mut self, number: usize, place: &str, mut object: Value) -> String {
         let answer = object.to_string();
         if !KINDS[number].custom {
             let fields = object.as_object_mut().unwrap();
@@ -408,8 +423,53 @@ impl State {
             fields.remove("kind");
         }
         let meta = object["metadata"].to_string();
-        self.world.insert(number, &place, Some((object.to_string(), meta)));
-        (201, None, answer)
+        self.world.insert(number, place, Some((object.to_string(), meta)));
+        answer
+    }
+
+    /// The object as it is, or the refusal of a request that is meant for another state of it.
+    fn meant(&self, number: usize, place: &str, uid: &Value, revision: &Value) -> Result<Value, Answer> {
+        let Some(text) = self.world.get(number, place) else { return Err(refusal(404, "NotFound")) };
+        let live: Value = serde_json::from_str(&World::whole(number, text)).unwrap();
+        let same = (uid, revision) == (&live["metadata"]["uid"], &live["metadata"]["resourceVersion"]);
+        if same { Ok(live) } else { Err(refusal(409, "Conflict")) }
+    }
+
+    fn update(&mut self, asked: &Asked, number: usize, place: &str, body: &[u8]) -> Answer {
+        let Ok(mut object) = serde_json::from_slice::<Value>(body) else { return refusal(400, "BadRequest") };
+        let meta = &object["metadata"];
+        let live = match self.meant(number, place, &meta["uid"], &meta["resourceVersion"]) {
+            Ok(live) => live,
+            Err(refused) => return refused,
+        };
+        if live["metadata"]["managedFields"].is_array() {
+            object["metadata"]["managedFields"] = live["metadata"]["managedFields"].clone();
+        }
+        if object == live || asked.is_dry_run(body) {
+            return (200, None, object.to_string());
+        }
+        object["metadata"]["resourceVersion"] = json!(self.world.next(number).to_string());
+        (200, None, self.store(number, place, object))
+    }
+
+    /// With finalizers, an object only begins to go.
+    fn delete(&mut self, asked: &Asked, number: usize, place: &str, body: &[u8]) -> Answer {
+        let Ok(options) = serde_json::from_slice::<Value>(body) else { return refusal(400, "BadRequest") };
+        let wanted = &options["preconditions"];
+        let mut live = match self.meant(number, place, &wanted["uid"], &wanted["resourceVersion"]) {
+            Ok(live) => live,
+            Err(refused) => return refused,
+        };
+        if !asked.is_dry_run(body) {
+            if live["metadata"]["finalizers"].is_array() {
+                live["metadata"]["deletionTimestamp"] = json!("2026-11-20T10:00:00Z");
+                live["metadata"]["resourceVersion"] = json!(self.world.next(number).to_string());
+                self.store(number, place, live);
+            } else {
+                self.world.delete(KINDS[number].resource, place);
+            }
+        }
+        (200, None, json!({"kind": "Status", "status": "Success"}).to_string())
     }
 }
 
