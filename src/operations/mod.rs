@@ -2,6 +2,7 @@
 //! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
 
 pub mod backup;
+pub mod diff;
 pub mod hooks;
 mod log;
 pub mod read;
@@ -59,6 +60,8 @@ pub enum Verb {
     Describe(Query),
     /// `show`.
     Show(read::ShowTask),
+    /// `diff`.
+    Diff(diff::DiffTask),
     /// `logs` of a run whose Job is gone.
     Logs(Query),
 }
@@ -97,6 +100,7 @@ impl Verb {
             Self::List => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
+            Self::Diff(_) => "diff",
             Self::Logs(_) => "logs",
         }
     }
@@ -118,6 +122,7 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::List => read::list(store, context).await,
         Verb::Describe(query) => read::describe(query, cluster, store, context).await,
         Verb::Show(show) => read::show(show, cluster, store, context).await,
+        Verb::Diff(task) => diff::run(task, cluster, store, context).await,
         Verb::Logs(query) => read::logs(query, cluster, store, context).await,
     }
 }

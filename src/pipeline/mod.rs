@@ -1,12 +1,13 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
 //! [`catalog`] (which backups there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
-//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out). Knows nothing of Jobs, flags and terminals.
+//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
 
 pub mod adapt;
 pub mod apply;
 pub mod catalog;
 pub mod check;
 pub mod cut;
+pub mod diff;
 pub mod fetch;
 pub mod plan;
 pub mod save;

@@ -8,6 +8,7 @@
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
 //! - `claims`: what a backup says of volume data that nothing saves
 //! - `compare`: an object of the target against what a restore would make of it, field by field
+//! - `diff`: two states of an object side by side, Secret values masked
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
 //! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
@@ -24,6 +25,7 @@
 pub mod builtin;
 pub mod claims;
 pub mod compare;
+pub mod diff;
 pub mod hooks;
 mod json;
 pub mod kinds;

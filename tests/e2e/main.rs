@@ -5,14 +5,18 @@
 //! - `promises`: one test or more for each promise
 //! - `interrupted`: workers that are killed, or two alive at once
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
+//! - `restore`: onto what is there: plans, dry runs, updates
+//! - `diff`: backups compared
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
 
+mod diff;
 mod harness;
 mod hooks;
 mod interrupted;
 mod mistakes;
 mod promises;
 mod proxy;
+mod restore;
 mod verbs;

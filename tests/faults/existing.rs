@@ -18,7 +18,7 @@ fn with(existing: Existing) -> RestoreTask {
 }
 
 /// Changes an object as somebody else does.
-fn edit(api: &Api, resource: &str, place: &str, change: impl FnOnce(&mut Value)) {
+pub(crate) fn edit(api: &Api, resource: &str, place: &str, change: impl FnOnce(&mut Value)) {
     let (mut state, number) = (api.state(), kind(resource));
     let mut object: Value = serde_json::from_str(state.world.get(number, place).unwrap()).unwrap();
     change(&mut object);
@@ -35,7 +35,7 @@ const EDITED: [(&str, &str); 4] = [
 ];
 
 /// The cluster that was backed up, four objects of which were changed since, and one deleted.
-fn changed() -> Api {
+pub(crate) fn changed() -> Api {
     let api = Api::new(World::full());
     edit(&api, "configmaps", "shop/settings-0", |object| object["data"]["n"] = json!("changed"));
     edit(&api, "secrets", "blog/db", |object| object["data"]["more"] = json!("cGxhbnRlZA=="));

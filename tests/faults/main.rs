@@ -11,6 +11,7 @@ mod broken;
 mod bucket;
 mod cancel;
 mod consistency;
+mod diff;
 mod existing;
 mod kill;
 mod restore;

@@ -89,7 +89,7 @@ impl Worker {
         self.run(id, Verb::Restore(task), api, bucket).await
     }
 
-    async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
+    pub(crate) async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
         let location = Location::parse_url(&format!("file://{}", bucket.root().display())).unwrap();
         let task = Task { id: BackupId::parse(id).unwrap(), location, verb };
         operations::run(&task, &api.cluster(), bucket, &self.context()).await
