@@ -452,6 +452,20 @@ impl State {
         (200, None, self.store(number, place, object))
     }
 
+    /// Deletes what an object owned.
+    fn collect_garbage(&mut self, uid: &Value) {
+        let owned = |text: &str| {
+            let object: Value = serde_json::from_str(text).unwrap();
+            object["metadata"]["ownerReferences"]
+                .as_array()
+                .is_some_and(|owners| owners.iter().any(|o| o["uid"] == *uid))
+        };
+        let all = self.world.all().filter(|(.., text)| owned(text)).map(|(kind, place, _)| (kind, place.to_owned()));
+        for (kind, place) in all.collect::<Vec<_>>() {
+            self.world.delete(KINDS[kind].resource, &place);
+        }
+    }
+
     /// With finalizers, an object only begins to go.
     fn delete(&mut self, asked: &Asked, number: usize, place: &str, body: &[u8]) -> Answer {
         let Ok(options) = serde_json::from_slice::<Value>(body) else { return refusal(400, "BadRequest") };
@@ -467,6 +481,9 @@ impl State {
                 self.store(number, place, live);
             } else {
                 self.world.delete(KINDS[number].resource, place);
+                if options["propagationPolicy"] == "Background" {
+                    self.collect_garbage(&live["metadata"]["uid"]);
+                }
             }
         }
         (200, None, json!({"kind": "Status", "status": "Success"}).to_string())

@@ -101,12 +101,14 @@ fn continues(begun: &Begun, plan: &mut Plan) -> bool {
     if then.len() != plan.items.len() {
         return false;
     }
-    plan.items.iter_mut().zip(then).all(|(item, then)| {
+    let Plan { items, changed, .. } = plan;
+    items.iter_mut().zip(then).all(|(item, then)| {
         let number = item.entry as usize;
         match (then, letter(&item.verdict)) {
             ('c' | 'u' | 'r', '=') | ('r', 'c') => true,
             ('c', 'u' | 'r' | 'x') => {
                 item.verdict = Verdict::Skip(Skip::Exists);
+                changed.remove(&number);
                 true
             }
             (then, now_is) => then == now_is && begun.changed.get(&number) == now.get(&number),

@@ -213,7 +213,7 @@ impl Apply<'_> {
                 if self.planned(gathered, &deed, &live)?.is_none() {
                     return Ok(Written { applied: Applied::Unchanged, uid: Some(live.state.uid) });
                 }
-                let dependents = if takes_dependents(deed.kind) { Dependents::Deleted } else { Dependents::Orphaned };
+                let dependents = self.dependents(gathered, &deed);
                 match self.cluster.delete(deed.kind, &deed.name, &live.state, dependents).await {
                     Ok(()) => (),
                     Err(error) if error.is_not_found() => (),
@@ -232,6 +232,13 @@ impl Apply<'_> {
             Applied::Created => Ok(Written { applied: Applied::Recreated, ..written }),
             _ => Err(Failure::Object("it was deleted, and something else made it anew at once".to_owned())),
         }
+    }
+
+    /// What controllers make anew goes with its owner, unless that owns something else that the backup holds, a claim even.
+    fn dependents(&self, gathered: &Mutex<Gathered>, deed: &Deed<'_>) -> Dependents {
+        let was = self.backup.index.entries()[deed.number].uid();
+        let is_awaited = was.is_some_and(|was| lock(gathered).owners.is_awaited(was));
+        if takes_dependents(deed.kind) && !is_awaited { Dependents::Deleted } else { Dependents::Orphaned }
     }
 
     async fn wait_until_gone(&self, deed: &Deed<'_>, live: &Live) -> Result<(), Failure> {

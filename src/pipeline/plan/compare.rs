@@ -65,11 +65,13 @@ pub(super) async fn all(
         let plan = &*plan;
         let one = |saved: Saved| async move { one(cluster, backup, plan, existing, &saved).await };
         let mut shown = 0;
-        walk::each(store, backup, numbers, Load::WithLive, one, |result: Result<Found, Error>| {
-            found.push(result.map(|found| kept(found, backup, &mut shown)));
+        walk::each(store, backup, numbers, Load::WithLive, one, |result: Result<Found, Error>| match result {
+            Ok(Found { verdict: Verdict::Unchanged, .. }) => (), // most are, and take no memory
+            other => found.push(other.map(|found| kept(found, backup, &mut shown))),
         })
         .await?;
     }
+    numbers.iter().for_each(|number| plan.decide(*number, Verdict::Unchanged));
     for found in found {
         let (number, verdict, changed) = found?;
         plan.decide(number, verdict);
