@@ -25,6 +25,8 @@ use write::{Failure, Written};
 const TRIES: u32 = 4;
 /// The pause before that.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long the API server may be away, besides the tries of each request: as long as it takes to be replaced.
+const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long custom resource definitions may take until their kinds are served.
 const SERVED_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -108,7 +110,8 @@ impl Apply<'_> {
     /// Writes the objects of one place; those that fail because another isn't there yet are tried again.
     async fn pass(&self, gathered: &Mutex<Gathered>, numbers: &BTreeSet<usize>) -> Result<(), Error> {
         let mut open = numbers.clone();
-        for tried in 1..=TRIES {
+        let deadline = Instant::now() + AWAY_TIMEOUT;
+        for tried in 1.. {
             let failed = tokio::select! {
                 failed = self.write_all(gathered, &open) => failed?,
                 () = self.cancel.cancelled() => return Err(Error::Cancelled),
@@ -118,13 +121,17 @@ impl Apply<'_> {
                 match failure {
                     Failure::Fatal(error) => return Err(error),
                     Failure::Cluster(error) if tried < TRIES && may_come_right(&error) => _ = open.insert(number),
+                    Failure::Cluster(error) if Instant::now() < deadline && is_away(&error) => _ = open.insert(number),
                     failure => self.fail(gathered, number, &failure.to_string()),
                 }
             }
             if open.is_empty() {
                 return Ok(());
             }
-            self.events.note(format!("{} objects are tried again: what they need isn't there yet", open.len()));
+            self.events.note(format!(
+                "{} objects are tried again: what they need isn't there yet, or no API server is",
+                open.len()
+            ));
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -223,9 +230,14 @@ fn lock(gathered: &Mutex<Gathered>) -> MutexGuard<'_, Gathered> {
     gathered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether no API server is there.
+fn is_away(error: &ClusterError) -> bool {
+    error.is_transient() && error.code().is_none_or(|code| matches!(code, 429 | 502 | 503 | 504))
+}
+
 /// Whether an object may be accepted once others are there: its namespace or kind (404), its service account (403), a
 /// webhook's service (500), a service that is being set up.
-pub(super) fn may_come_right(error: &ClusterError) -> bool {
+fn may_come_right(error: &ClusterError) -> bool {
     let Some(status) = error.status() else { return false };
     match status.code {
         404 => true,

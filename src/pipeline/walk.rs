@@ -5,6 +5,7 @@ use super::fetch::{self, Backup};
 use crate::store::Store;
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -49,7 +50,10 @@ pub(super) async fn each<T, F: Future<Output = T>>(
     let saved = stream::poll_fn(move |context| receiver.poll_recv(context));
     let work = async {
         let mut done = done;
-        saved.map(deed).buffer_unordered(AT_ONCE).for_each(|result| std::future::ready(done(result))).await;
+        let mut results = pin!(saved.map(deed).buffer_unordered(AT_ONCE));
+        while let Some(result) = results.next().await {
+            done(result);
+        }
         Ok(())
     };
     tokio::try_join!(read(store, backup, numbers, load, sender), work)?;

@@ -13,7 +13,7 @@ use kubectl_backup::rules::verdict::Existing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-fn with(existing: Existing) -> RestoreTask {
+pub(crate) fn with(existing: Existing) -> RestoreTask {
     RestoreTask { existing, ..restore_task() }
 }
 
@@ -52,10 +52,10 @@ fn saved(api: &Api) -> BTreeMap<(usize, String), Value> {
     found
 }
 
-const AGAIN: &str = "shop-20261120-130000-bbbb";
+pub(crate) const AGAIN: &str = "shop-20261120-130000-bbbb";
 
 /// What the records of earlier restores are in the way of.
-fn forget_restores(bucket: &Bucket) {
+pub(crate) fn forget_restores(bucket: &Bucket) {
     for id in [RESTORE, AGAIN] {
         let folders = [bucket.root().join("restores"), bucket.root().join("data").join(id)];
         folders.iter().filter(|folder| folder.exists()).for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
@@ -68,7 +68,7 @@ fn writes(api: &Api) -> Vec<String> {
     api.seen().into_iter().map(|(name, _)| name).filter(is_write).collect()
 }
 
-fn result(done: &anyhow::Result<Done>) -> RestoreResult {
+pub(crate) fn result(done: &anyhow::Result<Done>) -> RestoreResult {
     let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
     serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
 }
@@ -80,7 +80,7 @@ fn verdicts(done: &anyhow::Result<Done>) -> BTreeMap<String, usize> {
     })
 }
 
-async fn restore(id: &str, task: RestoreTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
+pub(crate) async fn restore(id: &str, task: RestoreTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
     Worker::default().restore_as(id, task, api, bucket).await
 }
 

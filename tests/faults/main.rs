@@ -17,4 +17,5 @@ mod kill;
 mod restore;
 mod run;
 mod storing;
+mod troubled;
 mod world;
