@@ -12,12 +12,13 @@ use kubectl_backup::archive::manifest::Manifest;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::backup::BackupTask;
-use kubectl_backup::operations::restore::{RestoreResult, RestoreTask};
+use kubectl_backup::operations::restore::{DryRun, RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
+use kubectl_backup::pipeline::adapt::Adaptation;
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::rules::mapping::NamespaceMapping;
 use kubectl_backup::rules::selection::Selection;
-use kubectl_backup::rules::tidy::{Tidy, TidyOptions};
+use kubectl_backup::rules::verdict::Existing;
 use kubectl_backup::rules::waves::{Wave, wave_of};
 use kubectl_backup::store::Store;
 use std::collections::{BTreeMap, HashSet};
@@ -98,15 +99,16 @@ impl Bench {
     }
 
     async fn restore(&self, mapping: &[String]) -> anyhow::Result<Run> {
-        let task = self.task(mapping, false);
+        let task = self.task(mapping, DryRun::None);
         worker::carry_out(task, self.location.clone(), &client::cluster().await?, &*self.store).await
     }
 
-    fn task(&self, mapping: &[String], dry_run: bool) -> Verb {
+    fn task(&self, mapping: &[String], dry_run: DryRun) -> Verb {
         let query = Query { backup: BackupQuery::Prefix(self.backup.id.to_string()), from_cluster: None };
         let map_namespace = mapping.to_vec();
         let (objects, namespaces) = (Vec::new(), Vec::new());
-        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, dry_run, approved: None })
+        let existing = Existing::Skip;
+        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, existing, dry_run, approved: None })
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.
@@ -127,7 +129,7 @@ impl Bench {
 
     /// What a restore with this mapping would send.
     async fn bodies(&self, mapping: &[String]) -> anyhow::Result<Bodies> {
-        let planned = self.task(mapping, true);
+        let planned = self.task(mapping, DryRun::Client);
         let planned =
             worker::carry_out(planned, self.location.clone(), &client::cluster().await?, &*self.store).await?;
         let planned = result(&planned)?;
@@ -137,7 +139,7 @@ impl Bench {
             .filter(|item| item.verdict == "create")
             .map(|item| (item.kind.as_str(), item.namespace.as_deref(), item.name.as_str()))
             .collect();
-        let (tidy, mapping) = (Tidy::committed()?, NamespaceMapping::parse(mapping)?);
+        let adaptation = Adaptation::new(NamespaceMapping::parse(mapping)?)?;
         let backup = fetch::open(&*self.store, &self.backup.id).await?;
         let mut bodies = Bodies::new();
         let mut tars = BTreeMap::new();
@@ -148,13 +150,12 @@ impl Bench {
         .await?;
         for entry in backup.index.entries() {
             let kind = &backup.index.frame(entry).kind;
-            let target = kubectl_backup::pipeline::plan::target_name(kind, &backup.index.object_name(entry), &mapping);
+            let target = adaptation.target(kind, &backup.index.object_name(entry));
             if !creates.contains(&(kind.key().as_str(), target.namespace.as_deref(), target.name.as_str())) {
                 continue;
             }
             let mut object = serde_json::from_slice(backup.index.object(entry, &tars[&entry.frame()])?)?;
-            mapping.apply(kind, &mut object);
-            tidy.apply(kind, &mut object, &TidyOptions::default());
+            adaptation.apply(kind, &mut object);
             let path = kind.list_path(target.namespace.as_deref());
             let body = Bytes::from(serde_json::to_vec(&object)?);
             bodies.entry(wave_of(kind)).or_default().push(Post { path, body });

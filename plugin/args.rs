@@ -7,7 +7,7 @@ pub(crate) use selection::SelectionArgs;
 
 use crate::screen::ColorChoice;
 use crate::text::duration;
-use crate::verbs::{backup, describe, init, list, logs, restore, show, version, worker};
+use crate::verbs::{backup, describe, diff, init, list, logs, restore, show, version, worker};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kubectl_backup::cluster::connect::ConnectOptions;
@@ -54,6 +54,7 @@ pub(crate) enum Verb {
     List(list::Args),
     Describe(describe::Args),
     Show(show::Args),
+    Diff(diff::Args),
     Logs(logs::Args),
     Restore(restore::Args),
     Version(version::Args),

@@ -43,7 +43,7 @@ fn wrong_usage_exits_with_2() {
         &["list", "--install-namespace", "A_b"],
         &["ns", "a", "--local", "--wait=false"],
         &["ns", "a", "--timeout", "soon"],
-        &["restore", "latest", "--dry-run", "server"],
+        &["restore", "latest", "--dry-run", "maybe"],
     ] {
         let error = parsed(words).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{words:?}: {error}");

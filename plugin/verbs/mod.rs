@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod describe;
+pub(crate) mod diff;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod logs;

@@ -1,37 +1,48 @@
 //! `restore`: shows the plan, asks, and carries out the plan that was shown.
 
+mod plan_file;
+mod shown;
+
 use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
+use crate::ask;
+use crate::failure::Failure;
 use crate::run::{self, Ended, Manner, Run};
 use crate::screen::{Color, Screen, print, tell};
 use crate::session::{Session, Target};
-use crate::table::{Cell, NONE, Table};
-use crate::text::{count, safe, took};
+use crate::text::{count, number, safe, took};
 use crate::verbs::list::outcome_color;
-use crate::{ask, document};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use jiff::Timestamp;
 use kubectl_backup::id::{BackupId, BackupQuery, Digest};
 use kubectl_backup::jobs::{self, binding};
-use kubectl_backup::operations::restore::{ItemResult, RestoreResult, RestoreTask};
+use kubectl_backup::operations::restore::{self, RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
+use kubectl_backup::rules::verdict::Existing;
+use plan_file::PlanFile;
+use shown::{deed, rendered, with_verdict, writes};
+use std::path::PathBuf;
 
 /// Restore a backup, or some of its objects
 #[derive(Debug, clap::Args)]
 #[command(after_help = "First the plan is shown: what would be created, what is there already, what
 can't be restored and why. Nothing is written before you agree; what then runs
-is the plan you saw, or nothing. Existing objects are left as they are.
+is the plan you saw, or nothing. Existing objects are left as they are, unless
+--existing says otherwise.
 
 Examples:
   kubectl backup restore latest:shop
   kubectl backup restore latest:shop --dry-run=client -o wide
   kubectl backup restore latest:shop deploy/web secret/db
+  kubectl backup restore latest:shop --existing=update --dry-run=server
+  kubectl backup restore latest:shop --existing=update --plan-out plan.json
+  kubectl backup restore --plan plan.json
   kubectl backup restore latest:shop --map-namespace shop=shop-test")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
-    #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
-    pub(crate) backup: BackupQuery,
+    #[arg(value_name = "ID", value_parser = BackupQuery::parse, required_unless_present = "plan")]
+    pub(crate) backup: Option<BackupQuery>,
     /// Objects to restore, in any spelling kubectl takes: deploy/web, secret/db
     #[arg(value_name = "KIND/NAME")]
     pub(crate) objects: Vec<String>,
@@ -41,9 +52,29 @@ pub(crate) struct Args {
     /// Restore what was in namespace OLD into namespace NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = mapping)]
     pub(crate) map_namespace: Vec<String>,
-    /// With client: show the plan and write nothing
-    #[arg(long, value_name = "none|client", value_enum, default_value_t, hide_possible_values = true)]
+    /// What to do with objects that are there: leave them; replace or recreate those that differ; fail if any differs
+    #[arg(
+        long,
+        value_name = "skip|update|recreate|fail",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub(crate) existing: OnExisting,
+    /// With client: show the plan and write nothing. With server: also let the API server try every write out
+    #[arg(long, value_name = "none|client|server", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
+    /// Write the plan to a file instead of carrying it out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan_out: Option<PathBuf>,
+    /// Carry out the plan of a file; refused when the cluster is no longer as it was then
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["backup", "objects", "namespaces", "map_namespace", "existing", "dry_run", "plan_out", "from_cluster"]
+    )]
+    pub(crate) plan: Option<PathBuf>,
     /// Don't ask
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -70,6 +101,43 @@ pub(crate) enum DryRun {
     None,
     /// Compare with what is there, write nothing.
     Client,
+    /// Have the API server try the writes out.
+    Server,
+}
+
+impl From<DryRun> for restore::DryRun {
+    fn from(arg: DryRun) -> Self {
+        match arg {
+            DryRun::None => Self::None,
+            DryRun::Client => Self::Client,
+            DryRun::Server => Self::Server,
+        }
+    }
+}
+
+/// `--existing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnExisting {
+    /// Leave it.
+    #[default]
+    Skip,
+    /// Replace what differs.
+    Update,
+    /// Delete what differs and create it anew.
+    Recreate,
+    /// Restore nothing if anything differs.
+    Fail,
+}
+
+impl From<OnExisting> for Existing {
+    fn from(arg: OnExisting) -> Self {
+        match arg {
+            OnExisting::Skip => Self::Skip,
+            OnExisting::Update => Self::Update,
+            OnExisting::Recreate => Self::Recreate,
+            OnExisting::Fail => Self::Fail,
+        }
+    }
 }
 
 /// Checks one `--map-namespace`.
@@ -83,16 +151,17 @@ fn mapping(text: &str) -> Result<String, String> {
 }
 
 impl Args {
-    /// The task that these arguments mean.
-    fn task(&self, dry_run: bool, approved: Option<Digest>) -> RestoreTask {
-        RestoreTask {
-            query: Query { backup: self.backup.clone(), from_cluster: self.from.from_cluster.clone() },
+    /// The task that these arguments mean. `None`: they name a file.
+    fn task(&self, dry_run: restore::DryRun, approved: Option<Digest>) -> Option<RestoreTask> {
+        Some(RestoreTask {
+            query: Query { backup: self.backup.clone()?, from_cluster: self.from.from_cluster.clone() },
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
             map_namespace: self.map_namespace.clone(),
+            existing: self.existing.into(),
             dry_run,
             approved,
-        }
+        })
     }
 }
 
@@ -102,51 +171,81 @@ impl Args {
 /// What kept it from being done.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    if args.dry_run == DryRun::Client {
-        let (planned, plan) = planned(session, &target, args).await?;
-        print(&rendered(&plan, args, &session.screen)?)?;
-        tell_rest(&planned, &plan, &session.screen);
-        return Ok(planned.code);
+    let Some(task) = args.task(args.dry_run.into(), None) else {
+        let file = args.plan.as_deref().context("neither a backup nor a plan is named")?;
+        let PlanFile { task, plan, .. } = PlanFile::read(file)?;
+        let agreed = args.yes || agreed(session, args, &plan).await?;
+        return if agreed { carry_out(session, &target, args, task).await } else { Ok(ExitCode::Failed) };
+    };
+    if args.dry_run != DryRun::None || args.plan_out.is_some() {
+        return only_plan(session, &target, args, task).await;
     }
-    let approved = if args.yes {
-        None
-    } else {
-        let (planned, plan) = planned(session, &target, args).await?;
+    let mut task = task;
+    if !args.yes {
+        let (planned, plan) = planned(session, &target, args, &task).await?;
         // on stderr: what goes to stdout is what becomes of it
-        let shown = if args.output == Format::Wide { each(&plan.items) } else { summary(&plan.items) };
-        tell(shown.render(&session.screen, true).trim_end());
         tell_rest(&planned, &plan, &session.screen);
-        if with_verdict(&plan, "create") == 0 {
+        if writes(&plan) == 0 {
+            tell(shown::table(&plan, args, &session.screen).trim_end());
             tell("there is nothing to restore");
             return Ok(planned.code);
         }
-        if !ask::agreed(&deed(&plan, &session.context), &session.screen).await? {
-            tell("nothing was changed");
+        if !agreed(session, args, &plan).await? {
             return Ok(ExitCode::Failed);
         }
-        Some(plan.plan_digest)
-    };
-    carry_out(session, &target, args, approved).await
+        task.approved = Some(plan.plan_digest);
+    }
+    carry_out(session, &target, args, task).await
 }
 
-/// Plans, with the reader's rights.
-async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Result<(Ended, RestoreResult)> {
-    let verb = Verb::Restore(args.task(true, None));
-    let ended = run::answer(session, target, "plan", verb, args.wait.timeout.timeout).await?;
+/// Shows a plan and asks.
+async fn agreed(session: &Session, args: &Args, plan: &RestoreResult) -> anyhow::Result<bool> {
+    tell(shown::table(plan, args, &session.screen).trim_end());
+    let agreed = ask::agreed(&deed(plan, &session.context), &session.screen).await?;
+    if !agreed {
+        tell("nothing was changed");
+    }
+    Ok(agreed)
+}
+
+/// Shows a plan, and writes it to a file where one is named.
+async fn only_plan(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
+    let (planned, plan) = planned(session, target, args, &task).await?;
+    print(&rendered(&plan, args, &session.screen)?)?;
+    tell_rest(&planned, &plan, &session.screen);
+    if let Some(path) = &args.plan_out {
+        PlanFile::new(task, plan).write(path)?;
+        tell(&format!("`kubectl backup restore --plan {}` carries this plan out", path.display()));
+    }
+    Ok(planned.code)
+}
+
+/// Plans: with the reader's rights, or, where the API server is to try the writes out, with the writer's for this run.
+async fn planned(
+    session: &Session,
+    target: &Target,
+    args: &Args,
+    task: &RestoreTask,
+) -> anyhow::Result<(Ended, RestoreResult)> {
+    let timeout = args.wait.timeout.timeout;
+    let ended = if task.dry_run == restore::DryRun::Server {
+        let verb = Verb::Restore(task.clone());
+        match bound(session, target, run::new_id("plan"), verb, Manner::answer(timeout)).await? {
+            Run::Ended(ended) => ended,
+            Run::Left { code, .. } => return Err(Failure::new(code, "interrupted; nothing was changed").into()),
+        }
+    } else {
+        let verb = Verb::Restore(RestoreTask { dry_run: restore::DryRun::Client, ..task.clone() });
+        run::answer(session, target, "plan", verb, timeout).await?
+    };
     let plan = ended.result()?;
     Ok((ended, plan))
 }
 
 /// Carries the plan out that was approved, or with `--yes` whatever it is.
-async fn carry_out(
-    session: &Session,
-    target: &Target,
-    args: &Args,
-    approved: Option<Digest>,
-) -> anyhow::Result<ExitCode> {
-    let id = run::new_id(&format!("restore-{}", args.backup));
-    let verb = Verb::Restore(args.task(false, approved));
-    match bound(session, target, id, verb, Manner::work(args.wait)).await? {
+async fn carry_out(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
+    let id = run::new_id(&format!("restore-{}", task.query.backup));
+    match bound(session, target, id, Verb::Restore(task), Manner::work(args.wait)).await? {
         Run::Left { id, code } => {
             if code == ExitCode::Complete {
                 print(&format!("{id}\n"))?;
@@ -202,191 +301,45 @@ fn line(ended: &Ended, result: &RestoreResult, screen: &Screen) -> String {
     let color = outcome_color(ended.outcome);
     let outcome = screen.err(color, &ended.outcome.to_string());
     let (created, all) = (with_verdict(result, "created"), count(result.items.len() as u64, "object"));
-    format!(
-        "restore {} {outcome}: {created} of {all} created from {}, {}",
-        ended.id,
-        result.backup.id,
-        took(ended.took)
-    )
+    let others = told(result, &["updated", "recreated"]);
+    let (id, backup, took) = (&ended.id, &result.backup.id, took(ended.took));
+    format!("restore {id} {outcome}: {created} of {all} created{others} from {backup}, {took}")
 }
 
-/// Plan or result as it goes to stdout.
-fn rendered(result: &RestoreResult, args: &Args, screen: &Screen) -> anyhow::Result<String> {
-    Ok(match args.output {
-        Format::Json => document::json(result)?,
-        Format::Yaml => document::yaml(result)?,
-        Format::Wide => each(&result.items).render(screen, !args.no_headers),
-        _ => summary(&result.items).render(screen, !args.no_headers),
-    })
-}
-
-/// A line for each object.
-fn each(items: &[ItemResult]) -> Table {
-    let mut table = Table::new(["VERDICT", "NAMESPACE", "KIND", "NAME", "REASON"]);
-    let mut items: Vec<&ItemResult> = items.iter().collect();
-    items.sort_by_key(|item| (rank(&item.verdict), &item.verdict, &item.kind, &item.namespace, &item.name));
-    for item in items {
-        table.row([
-            Cell::colored(item.verdict.as_str(), color(&item.verdict)),
-            item.namespace.as_deref().unwrap_or(NONE).into(),
-            item.kind.as_str().into(),
-            item.name.as_str().into(),
-            item.reason.as_str().into(),
-        ]);
-    }
-    table
-}
-
-/// Objects of one kind that share a verdict.
-struct Group<'a> {
-    verdict: &'a str,
-    kind: &'a str,
-    objects: u64,
-    reason: &'a str,
-}
-
-/// What stands for several reasons in the summary.
-const SEVERAL: &str = "several; -o wide tells each";
-
-/// The items by verdict, and within one by kind.
-fn groups(items: &[ItemResult]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for item in items {
-        match groups.iter_mut().find(|group| group.verdict == item.verdict && group.kind == item.kind) {
-            Some(group) => {
-                group.objects += 1;
-                if group.reason != item.reason {
-                    group.reason = SEVERAL;
-                }
-            }
-            None => {
-                let (verdict, kind, reason) = (item.verdict.as_str(), item.kind.as_str(), item.reason.as_str());
-                groups.push(Group { verdict, kind, objects: 1, reason });
-            }
-        }
-    }
-    groups.sort_by_key(|group| (rank(group.verdict), group.verdict, group.kind));
-    groups
-}
-
-fn summary(items: &[ItemResult]) -> Table {
-    let mut table = Table::new(["VERDICT", "KIND", "OBJECTS", "REASON"]);
-    for group in groups(items) {
-        table.row([
-            Cell::colored(group.verdict, color(group.verdict)),
-            group.kind.into(),
-            group.objects.to_string().into(),
-            group.reason.into(),
-        ]);
-    }
-    table
-}
-
-/// Verdicts in the order a person wants to see them: what happens, what doesn't, what can't.
-fn rank(verdict: &str) -> u8 {
-    match verdict {
-        "create" | "created" => 0,
-        "exists" | "unchanged" => 1,
-        "skip" => 2,
-        "failed" => 4,
-        _ => 3,
-    }
-}
-
-fn color(verdict: &str) -> Color {
-    match verdict {
-        "create" | "created" => Color::Green,
-        "failed" | "forbidden" | "refused" => Color::Red,
-        "exists" | "unchanged" | "skip" => Color::Dim,
-        _ => Color::Yellow,
-    }
-}
-
-/// How many objects have a verdict.
-fn with_verdict(result: &RestoreResult, verdict: &str) -> u64 {
-    result.items.iter().filter(|item| item.verdict == verdict).count() as u64
-}
-
-/// What is asked before anything is written.
-fn deed(result: &RestoreResult, context: &str) -> String {
-    format!("restore {} into cluster `{context}`", count(with_verdict(result, "create"), "object"))
+/// `, 2 updated, 1 recreated`, as far as there are any.
+fn told(result: &RestoreResult, verdicts: &[&str]) -> String {
+    let some = verdicts.iter().map(|verdict| (with_verdict(result, verdict), verdict)).filter(|(count, _)| *count > 0);
+    some.map(|(count, verdict)| format!(", {} {verdict}", number(count))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::screen::ColorChoice;
-    use crate::verbs::list::tests::manifest;
 
-    fn item(verdict: &str, kind: &str, name: &str, reason: &str) -> ItemResult {
-        let namespace = (kind != "namespaces").then(|| "shop".to_owned());
-        ItemResult { kind: kind.into(), namespace, name: name.into(), verdict: verdict.into(), reason: reason.into() }
-    }
-
-    fn plan() -> RestoreResult {
-        RestoreResult {
-            backup: manifest("shop-1", "namespaces", &["shop"], "Complete"),
-            plan_digest: Digest::of(b""),
-            dry_run: true,
-            items: vec![
-                item("skip", "namespaces", "shop", "it exists"),
-                item("create", "secrets", "a", ""),
-                item("not served", "widgets.example.com", "w", "no such kind here"),
-                item("create", "deployments.apps", "web", ""),
-                item("create", "secrets", "b", ""),
-                item("skip", "secrets", "c", "it exists"),
-                item("skip", "secrets", "d", "never restored"),
-            ],
-            problems: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    fn args(words: &[&str]) -> Args {
+    pub(super) fn args(words: &[&str]) -> Args {
         let words = ["kubectl-backup", "restore", "latest"].iter().chain(words).map(Into::into);
         let crate::args::Verb::Restore(args) = crate::args::parse(words).unwrap().verb else { panic!("not `restore`") };
         args
     }
 
-    fn fields(text: &str) -> Vec<Vec<String>> {
-        let split = |line: &str| line.split("   ").map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect();
-        text.lines().map(split).collect()
-    }
-
-    #[test]
-    fn the_summary_groups_by_verdict_and_kind() {
-        let screen = Screen::new(ColorChoice::Never);
-        let lines = fields(&rendered(&plan(), &args(&[]), &screen).unwrap());
-        assert_eq!(lines[0], ["VERDICT", "KIND", "OBJECTS", "REASON"]);
-        assert_eq!(lines[1], ["create", "deployments.apps", "1", "<none>"]);
-        assert_eq!(lines[2], ["create", "secrets", "2", "<none>"]);
-        assert_eq!(lines[3], ["skip", "namespaces", "1", "it exists"]);
-        assert_eq!(lines[4], ["skip", "secrets", "2", SEVERAL]);
-        assert_eq!(lines[5], ["not served", "widgets.example.com", "1", "no such kind here"]);
-        let wide = fields(&rendered(&plan(), &args(&["-o", "wide"]), &screen).unwrap());
-        assert_eq!((wide.len(), &wide[4][..3]), (8, &["skip".into(), "<none>".into(), "namespaces".into()][..]));
-        let json: serde_json::Value =
-            serde_json::from_str(&rendered(&plan(), &args(&["-o", "json"]), &screen).unwrap()).unwrap();
-        assert_eq!(json["items"][2]["verdict"], "not served");
-    }
-
-    #[test]
-    fn the_question_names_how_many_and_where() {
-        assert_eq!(deed(&plan(), "prod"), "restore 3 objects into cluster `prod`");
-    }
-
     #[test]
     fn arguments_become_a_task() {
         let args = args(&["deploy/web", "-n", "a,b", "-n", "c", "--map-namespace", "a=x", "--dry-run", "client"]);
-        let task = args.task(args.dry_run == DryRun::Client, None);
+        let task = args.task(args.dry_run.into(), None).unwrap();
         assert_eq!(task.namespaces, ["a", "b", "c"]);
         assert_eq!(
             (task.map_namespace, task.objects, task.dry_run),
-            (vec!["a=x".into()], vec!["deploy/web".into()], true)
+            (vec!["a=x".into()], vec!["deploy/web".into()], restore::DryRun::Client)
         );
-        for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--dry-run=server"]] {
+        for bad in [&["--map-namespace", "a"][..], &["--map-namespace", "a=B"], &["--existing=merge"], &["--plan", "f"]]
+        {
             let words = ["kubectl-backup", "restore", "latest"].iter().chain(bad).map(Into::into);
             assert!(crate::args::parse(words).is_err(), "{bad:?}");
+        }
+        for (words, good) in [(&["--plan", "f", "--yes"][..], true), (&["--plan", "f", "-n", "a"], false), (&[], false)]
+        {
+            let words = ["kubectl-backup", "restore"].iter().chain(words).map(Into::into);
+            assert_eq!(crate::args::parse(words).is_ok(), good);
         }
     }
 }

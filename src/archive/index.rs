@@ -96,12 +96,18 @@ impl IndexWriter {
     }
 }
 
+/// The number of no namespace.
+const NOWHERE: u32 = u32::MAX;
+
 /// Where an object is. Small, since a restore holds one for each object of the backup.
 #[derive(Clone, Debug)]
 pub struct Entry {
     name: Box<str>,
     uid: Option<Uid>,
-    namespace: Option<u32>,
+    /// A number, as API servers of Kubernetes count; 0 where it is none, or nothing is known of it.
+    resource_version: u64,
+    /// [`NOWHERE`] for cluster-scoped objects.
+    namespace: u32,
     frame: u32,
     offset: u32,
     size: u32,
@@ -116,6 +122,16 @@ impl Entry {
     /// `metadata.uid` in the cluster that was backed up.
     pub fn uid(&self) -> Option<&Uid> {
         self.uid.as_ref()
+    }
+
+    /// Whether this is the very state in which another list or index has the object: the same object, not written since.
+    pub fn is_state(&self, uid: &Uid, resource_version: u64) -> bool {
+        self.uid.as_ref() == Some(uid) && self.resource_version != 0 && self.resource_version == resource_version
+    }
+
+    /// `metadata.resourceVersion` when it was backed up; 0 where that isn't a number.
+    pub fn resource_version(&self) -> u64 {
+        self.resource_version
     }
 
     /// The number of its frame in [`Index::frames`].
@@ -164,7 +180,7 @@ impl Index {
 
     /// The namespace of an object; `None` for cluster-scoped ones.
     pub fn namespace(&self, entry: &Entry) -> Option<&str> {
-        self.namespaces.get(entry.namespace? as usize).map(|name| &**name)
+        self.namespaces.get(entry.namespace as usize).map(|name| &**name)
     }
 
     /// The name of an object.
@@ -259,11 +275,12 @@ impl IndexReader {
         let (Some(end), true) = (end, line.offset >= self.position) else {
             return Err(damaged("an object's place can't be right".to_owned()));
         };
-        let namespace = line.ns.as_deref().map(|namespace| self.intern(namespace)).transpose()?;
+        let namespace = line.ns.as_deref().map_or(Ok(NOWHERE), |namespace| self.intern(namespace))?;
         let small = |number: u64| u32::try_from(number).map_err(|_| damaged("a number is too large".to_owned()));
         self.index.entries.push(Entry {
             name: line.name.as_ref().into(),
             uid: (!line.uid.is_empty()).then(|| Uid::parse(&line.uid)),
+            resource_version: line.rv.parse().unwrap_or(0),
             namespace,
             frame: small(self.index.frames.len() as u64 - 1)?,
             offset: small(line.offset)?,
@@ -278,8 +295,8 @@ impl IndexReader {
         if let Some(number) = self.namespaces.get(namespace) {
             return Ok(*number);
         }
-        let number = u32::try_from(self.index.namespaces.len())
-            .map_err(|_| Error::damaged(WHAT, "it has too many namespaces"))?;
+        let number = u32::try_from(self.index.namespaces.len()).ok().filter(|number| *number != NOWHERE);
+        let number = number.ok_or_else(|| Error::damaged(WHAT, "it has too many namespaces"))?;
         self.index.namespaces.push(namespace.into());
         self.namespaces.insert(namespace.to_owned(), number);
         Ok(number)

@@ -15,7 +15,7 @@ const PAGE: u32 = 500;
 
 #[derive(Deserialize)]
 struct Page {
-    #[serde(default)]
+    // every list states it: `{}` is no list, and must not be taken for an empty one
     metadata: ListMeta,
     #[serde(default)]
     items: Option<Vec<Box<RawValue>>>,

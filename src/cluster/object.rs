@@ -1,4 +1,4 @@
-//! Single objects: read as raw JSON, created.
+//! Single objects: read as raw JSON, created, replaced, deleted; and each write tried out with `dryRun=All`.
 
 use super::call::{Call, parse, pause};
 use super::{Cluster, Error, about};
@@ -51,6 +51,24 @@ pub enum Created {
     Exists,
 }
 
+/// What becomes of the objects that belong to one that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependents {
+    /// The garbage collector deletes them, too.
+    Deleted,
+    /// They stay, without their owner.
+    Orphaned,
+}
+
+/// The state of an object that a write is meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
 fn object_path(kind: &Kind, name: &ObjectName) -> String {
     let list = kind.list_path(name.namespace.as_deref());
     format!("{list}/{}", utf8_percent_encode(&name.name, SEGMENT))
@@ -101,6 +119,63 @@ impl Cluster {
         }
     }
 
+    /// Replaces an object, once. The body's `metadata.resourceVersion` says which state is meant: of another one the API
+    /// server refuses it with 409. A caller whose answer got lost reads the object and looks whether it was written.
+    ///
+    /// # Errors
+    /// The API server's refusal, or the connection's failure.
+    pub async fn update(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Meta, Error> {
+        self.write(&Call { accept: METADATA, ..update_call(kind, name, body, "") }).await
+    }
+
+    /// Deletes an object in this very state, once.
+    ///
+    /// # Errors
+    /// The API server's refusal (409 where the object is in another state), or the connection's failure.
+    pub async fn delete(
+        &self,
+        kind: &Kind,
+        name: &ObjectName,
+        state: &State,
+        dependents: Dependents,
+    ) -> Result<(), Error> {
+        let call = delete_call(kind, name, state, dependents, &[]);
+        let answer = self.collected(&call).await?;
+        parse::<serde::de::IgnoredAny>(&call.what, &answer).map(drop) // a proxy's page deletes nothing
+    }
+
+    /// Asks what a create would give. Nothing is written, so it is tried again like a read.
+    ///
+    /// # Errors
+    /// What the create would be refused for; or the connection's failure after all tries.
+    pub async fn rehearse_create(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Bytes, Error> {
+        let namespace = name.namespace.as_deref();
+        let uri = format!("{}?fieldManager={FIELD_MANAGER}&dryRun=All", kind.list_path(namespace));
+        let call = Call {
+            method: Method::POST,
+            body,
+            secret: kind.is("secrets"),
+            ..Call::get(about("creating", kind, namespace), uri)
+        };
+        self.bytes(&call).await
+    }
+
+    /// Asks what an update would give. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`Cluster::rehearse_create`].
+    pub async fn rehearse_update(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Bytes, Error> {
+        self.bytes(&update_call(kind, name, body, "&dryRun=All")).await
+    }
+
+    /// Asks whether an object in this state could be deleted. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`Cluster::rehearse_create`].
+    pub async fn rehearse_delete(&self, kind: &Kind, name: &ObjectName, state: &State) -> Result<(), Error> {
+        self.bytes(&delete_call(kind, name, state, Dependents::Orphaned, &["All"])).await.map(drop)
+    }
+
     async fn write(&self, call: &Call) -> Result<Meta, Error> {
         Ok(parse::<WithMeta>(&call.what, &self.collected(call).await?)?.metadata)
     }
@@ -114,6 +189,35 @@ impl Cluster {
         let meta = parse::<WithMeta>(&about("reading", kind, name.namespace.as_deref()), &bytes)?.metadata;
         let ours = meta.managed_fields.iter().any(|fields| fields.manager == FIELD_MANAGER);
         Ok(if ours { Created::Made(meta) } else { Created::Exists })
+    }
+}
+
+fn update_call(kind: &Kind, name: &ObjectName, body: Bytes, more: &str) -> Call {
+    Call {
+        method: Method::PUT,
+        body,
+        secret: kind.is("secrets"),
+        ..Call::get(
+            about("updating", kind, name.namespace.as_deref()),
+            format!("{}?fieldManager={FIELD_MANAGER}{more}", object_path(kind, name)),
+        )
+    }
+}
+
+fn delete_call(kind: &Kind, name: &ObjectName, state: &State, dependents: Dependents, dry_run: &[&str]) -> Call {
+    let policy = match dependents {
+        Dependents::Deleted => "Background",
+        Dependents::Orphaned => "Orphan",
+    };
+    let options = serde_json::json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy, "dryRun": dry_run,
+        "preconditions": {"uid": state.uid, "resourceVersion": state.resource_version},
+    });
+    Call {
+        method: Method::DELETE,
+        body: Bytes::from(options.to_string()),
+        secret: kind.is("secrets"),
+        ..Call::get(about("deleting", kind, name.namespace.as_deref()), object_path(kind, name))
     }
 }
 

@@ -2,6 +2,7 @@
 //! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
 
 pub mod backup;
+pub mod diff;
 pub mod explain;
 pub mod hooks;
 mod log;
@@ -62,6 +63,8 @@ pub enum Verb {
     Describe(Query),
     /// `show`.
     Show(read::ShowTask),
+    /// `diff`.
+    Diff(diff::DiffTask),
     /// `logs` of a run whose Job is gone.
     Logs(Query),
 }
@@ -101,13 +104,14 @@ impl Verb {
             Self::List => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
+            Self::Diff(_) => "diff",
             Self::Logs(_) => "logs",
         }
     }
 
-    /// Whether it writes to the cluster, and so runs as the writer.
+    /// Whether it writes to the cluster, or tries writes out, and so runs as the writer.
     pub fn writes_cluster(&self) -> bool {
-        matches!(self, Self::Restore(task) if !task.dry_run)
+        matches!(self, Self::Restore(task) if task.needs_rights())
     }
 }
 
@@ -123,6 +127,7 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::List => read::list(store, context).await,
         Verb::Describe(query) => read::describe(query, cluster, store, context).await,
         Verb::Show(show) => read::show(show, cluster, store, context).await,
+        Verb::Diff(task) => diff::run(task, cluster, store, context).await,
         Verb::Logs(query) => read::logs(query, cluster, store, context).await,
     }
 }

@@ -1,27 +1,31 @@
 //! `restore`: find the backup, verify what is selected, plan, and carry out the plan that was approved.
 
+mod approval;
+mod outcome;
+
+use super::backup::target::cluster_uid;
 use super::log::RunLog;
 use super::{Context, Done, Query, Usage, read};
-use crate::archive::manifest::{Manifest, data_key};
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
-use crate::pipeline::apply::{Applied, Apply, Restored};
+use crate::pipeline::adapt::Adaptation;
+use crate::pipeline::apply::{Apply, Restored};
+use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
-use crate::pipeline::save::commit;
-use crate::pipeline::{Error, until_cancelled};
-use crate::report::{Events, ExitCode, Outcome, Phase, Problem};
+use crate::pipeline::{Error, catalog, until_cancelled};
+use crate::report::{Events, Outcome, Phase};
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
-use crate::rules::tidy::{Tidy, TidyOptions};
+use crate::rules::verdict::Existing;
 use crate::store::Store;
 use anyhow::Context as _;
-use bytes::Bytes;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+pub use outcome::{ItemResult, RestoreResult};
 
 /// What to restore, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,75 +43,36 @@ pub struct RestoreTask {
     /// `a=b`: objects of namespace `a` go to `b`.
     #[serde(default)]
     pub map_namespace: Vec<String>,
+    /// What becomes of objects that are there already.
+    #[serde(default)]
+    pub existing: Existing,
     /// Plan only: nothing is written.
     #[serde(default)]
-    pub dry_run: bool,
+    pub dry_run: DryRun,
     /// The digest of the plan that the person approved; another plan is not carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Digest>,
 }
 
-/// What `restore` gives back: the plan, or what became of it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RestoreResult {
-    /// The backup.
-    pub backup: Manifest,
-    /// The digest of the plan.
-    pub plan_digest: Digest,
-    /// Whether this is only a plan.
-    pub dry_run: bool,
-    /// Every object with its verdict.
-    pub items: Vec<ItemResult>,
-    /// What could not be restored.
-    pub problems: Vec<Problem>,
-    /// What the person should know: paths that were stripped, owners that are gone.
-    pub notes: Vec<String>,
+/// Whether a restore writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DryRun {
+    /// It does.
+    #[default]
+    None,
+    /// It compares with what is there.
+    Client,
+    /// It also has the API server try every write out.
+    Server,
 }
 
-/// One object of a plan, or of a restore.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ItemResult {
-    /// The kind's key.
-    pub kind: String,
-    /// The namespace in the target; absent for cluster-scoped objects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// The name.
-    pub name: String,
-    /// `create`, `skip`, `not served`; after a restore also `created`, `failed`.
-    pub verdict: String,
-    /// Why, where it isn't plain.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
+impl RestoreTask {
+    /// Whether it needs the rights of a restore: to write, or to try writes out.
+    pub fn needs_rights(&self) -> bool {
+        self.dry_run != DryRun::Client
+    }
 }
-
-/// `restores/<id>.json`: that a restore was carried out, and where its report and log are.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Record<'a> {
-    format: &'a str,
-    id: &'a BackupId,
-    backup: &'a BackupId,
-    plan_digest: Digest,
-    started_at: Timestamp,
-    ended_at: Timestamp,
-    outcome: Outcome,
-    created: usize,
-    report: String,
-    log: String,
-}
-
-/// `plan.json`: written before the first write, so that a retry knows whose objects it finds.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Begun {
-    plan_digest: Digest,
-}
-
-/// Bytes of a `plan.json` that are read.
-const BEGUN_LIMIT: u64 = 64 * 1024;
 
 /// Restores, or plans to.
 ///
@@ -136,8 +101,10 @@ async fn restore(
     let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
     let started = (context.now)();
     events.phase(Phase::Planning);
-    let manifest = read::find(&task.query, cluster, store).await?;
-    let backup = fetch::with_index(store, manifest).await?;
+    let discovery = cluster.discover().await.context("discovery")?;
+    let cluster_uid = cluster_uid(cluster, &discovery).await?;
+    let from = task.query.from_cluster.as_ref().unwrap_or(&cluster_uid);
+    let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
     let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(|error| Usage(error.to_string()))?;
     let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
     let asked = asked.map_err(|error| Usage(error.to_string()))?;
@@ -148,49 +115,59 @@ async fn restore(
         backup: &backup,
         chosen,
         named,
-        mapping: &mapping,
+        adaptation: Adaptation::new(mapping)?,
+        discovery: &discovery,
+        existing: task.existing,
+        seal: &approval::seal(task, &backup.manifest, &cluster_uid)?,
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
-    let mut plan = plan::make(cluster, store, &request, &events).await?;
-    let restored = if task.dry_run {
-        Restored::default()
-    } else {
-        check_approval(id, task, &plan, store).await?;
-        if !location.read_only {
-            let begun = serde_json::to_vec(&Begun { plan_digest: plan.digest })?;
-            commit::put_file(store, id, &context.attempt, "plan.json", Bytes::from(begun)).await?;
-        }
-        events.phase(Phase::Restoring);
-        let owners = std::mem::take(&mut plan.owners);
-        let tidy = Tidy::committed()?;
-        let kept_volumes = plan.kept_volumes(&backup, &mapping);
-        let apply = Apply {
-            cluster,
-            store,
-            backup: &backup,
-            plan: &plan,
-            mapping: &mapping,
-            events: &events,
-            tidy: &tidy,
-            options: TidyOptions { with_status: false, keep_node_ports: false, kept_volumes: &kept_volumes },
-            cancel: &context.cancel,
-        };
-        apply.run(owners).await.context("restoring")?
-    };
-    let outcome = if restored.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
-    let result = result(&backup, &plan, &mapping, restored, task.dry_run);
-    if !task.dry_run && !location.read_only {
-        record(id, &result, outcome, started, store, context, &events, &log)
-            .await
-            .context("storing the restore's record")?;
+    let mut plan = plan::make(cluster, store, request, &events).await?;
+    if task.dry_run != DryRun::None {
+        let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
+        let problems = if task.dry_run == DryRun::Server { check.all(&mut plan).await? } else { Vec::new() };
+        return outcome::planned(&backup, &plan, problems);
     }
-    Ok(Done {
-        outcome,
-        exit_code: ExitCode::from(outcome),
-        message: message(&result),
-        result: Some(Bytes::from(serde_json::to_vec(&result)?)),
-    })
+    approval::check(id, task, &mut plan, store).await?;
+    refuse_differences(task, &plan)?;
+    if !location.read_only {
+        approval::begin(id, &plan, store, context).await?;
+    }
+    events.phase(Phase::Restoring);
+    let restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await?;
+    let result = outcome::result(&backup, &plan, restored, false);
+    let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
+    if !location.read_only {
+        let run = outcome::Run { id, started, store, context, events: &events, log: &log };
+        run.record(&result, outcome).await.context("storing the restore's record")?;
+    }
+    outcome::done(&result, outcome)
+}
+
+/// Writes what the plan says. Nothing that exists was touched before this.
+async fn carry_out(
+    cluster: &Cluster,
+    store: &dyn Store,
+    backup: &Backup,
+    plan: &mut Plan,
+    events: &Events,
+    context: &Context,
+) -> anyhow::Result<Restored> {
+    let owners = std::mem::take(&mut plan.owners);
+    let apply = Apply { cluster, store, backup, plan, events, cancel: &context.cancel };
+    apply.run(owners).await.context("restoring")
+}
+
+/// `--existing=fail`: nothing is written where anything differs.
+fn refuse_differences(task: &RestoreTask, plan: &Plan) -> anyhow::Result<()> {
+    if task.existing != Existing::Fail || plan.changed.is_empty() {
+        return Ok(());
+    }
+    let differ = plan.changed.len();
+    anyhow::bail!(
+        "{differ} objects exist and differ from the backup, and `--existing=fail` was asked for; nothing was written\n\
+         hint: `--dry-run=client -o wide` names them; `--existing=skip` leaves them, `--existing=update` replaces them"
+    )
 }
 
 /// A mapping must mean namespaces of the backup, and no two of them may land in one.
@@ -227,96 +204,4 @@ fn chosen(backup: &Backup, task: &RestoreTask, asked: &Namespaces) -> anyhow::Re
         return Err(Error::NotFound(text).into());
     }
     Ok(Some(chosen))
-}
-
-/// What runs is what was approved. A plan that differs only because an earlier attempt of this very restore has begun
-/// to carry it out is the same plan: what exists by now is left alone.
-async fn check_approval(id: &BackupId, task: &RestoreTask, plan: &Plan, store: &dyn Store) -> anyhow::Result<()> {
-    let Some(approved) = task.approved else { return Ok(()) };
-    if approved == plan.digest {
-        return Ok(());
-    }
-    for object in store.list(&format!("data/{id}/")).await? {
-        if object.key.ends_with("/plan.json") {
-            let bytes = store.get(&object.key, BEGUN_LIMIT).await?;
-            if serde_json::from_slice::<Begun>(&bytes).is_ok_and(|begun| begun.plan_digest == approved) {
-                return Ok(());
-            }
-        }
-    }
-    Err(Error::PlanChanged { approved, found: plan.digest }.into())
-}
-
-fn result(
-    backup: &Backup,
-    plan: &Plan,
-    mapping: &NamespaceMapping,
-    restored: Restored,
-    dry_run: bool,
-) -> RestoreResult {
-    let item = |(number, item): (usize, &plan::PlanItem)| {
-        let entry = &backup.index.entries()[item.entry as usize];
-        let kind = &backup.index.frame(entry).kind;
-        let target = plan::target_name(kind, &backup.index.object_name(entry), mapping);
-        let (verdict, reason) = match restored.applied.get(&number) {
-            Some(Applied::Created) => ("created".to_owned(), String::new()),
-            Some(Applied::Exists) => ("skip".to_owned(), "it appeared since the plan was made".to_owned()),
-            Some(Applied::Failed(message)) => ("failed".to_owned(), message.clone()),
-            None => (item.verdict.word().to_owned(), item.verdict.reason().unwrap_or_default().to_owned()),
-        };
-        ItemResult { kind: kind.key(), namespace: target.namespace, name: target.name, verdict, reason }
-    };
-    RestoreResult {
-        backup: backup.manifest.clone(),
-        plan_digest: plan.digest,
-        dry_run,
-        items: plan.items.iter().enumerate().map(item).collect(),
-        problems: restored.problems,
-        notes: plan.notes.iter().cloned().chain(restored.notes).collect(),
-    }
-}
-
-fn message(result: &RestoreResult) -> String {
-    let count = |verdict: &str| result.items.iter().filter(|item| item.verdict == verdict).count();
-    let id = &result.backup.id;
-    if result.dry_run {
-        return format!("restoring `{id}` would create {} of {} objects", count("create"), result.items.len());
-    }
-    format!("restored `{id}`: {} created, {} left alone, {} failed", count("created"), count("skip"), count("failed"))
-}
-
-/// Stores report, log and record. The record is written last.
-#[expect(clippy::too_many_arguments, reason = "the parts of one record, called once")]
-async fn record(
-    id: &BackupId,
-    result: &RestoreResult,
-    outcome: Outcome,
-    started: Timestamp,
-    store: &dyn Store,
-    context: &Context,
-    events: &Events,
-    log: &RunLog,
-) -> anyhow::Result<()> {
-    events.note(message(result));
-    let report = Bytes::from(serde_json::to_vec_pretty(result)?);
-    commit::put_file(store, id, &context.attempt, "report.json", report).await?;
-    commit::put_file(store, id, &context.attempt, "log.jsonl.zst", log.take()?).await?;
-    let record = Record {
-        format: "kubectl-backup/1",
-        id,
-        backup: &result.backup.id,
-        plan_digest: result.plan_digest,
-        started_at: started,
-        ended_at: (context.now)(),
-        outcome,
-        created: result.items.iter().filter(|item| item.verdict == "created").count(),
-        report: data_key(id, &context.attempt, "report.json"),
-        log: data_key(id, &context.attempt, "log.jsonl.zst"),
-    };
-    let key = format!("restores/{id}.json");
-    match store.create(&key, Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
-        // an earlier attempt's, or our own whose answer got lost: that the restore was carried out is on record
-        Err(crate::store::Error::Exists { .. }) => Ok(()),
-        other => Ok(other?),
-    }
 }

@@ -1,15 +1,19 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
 //! [`catalog`] (which backups there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
-//! the target, write wave by wave). Knows nothing of Jobs, flags and terminals.
+//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
 
+pub mod adapt;
 pub mod apply;
 pub mod catalog;
+pub mod check;
 pub mod cut;
+pub mod diff;
 pub mod fetch;
 pub mod plan;
 pub mod save;
 pub mod sweep;
 mod upload;
+mod walk;
 
 use crate::report::ExitCode;
 use crate::{archive, cluster, store};
@@ -62,6 +66,18 @@ pub enum Error {
         approved: crate::id::Digest,
         /// The digest now.
         found: crate::id::Digest,
+    },
+    /// A namespace that somebody deleted before the restore doesn't go.
+    #[error(
+        "namespace `{namespace}` was deleted and is still there after {seconds} s: {why}\nhint: `kubectl get namespace {namespace} -o yaml` tells what holds it; restore again when it is gone"
+    )]
+    StillThere {
+        /// The namespace.
+        namespace: String,
+        /// How long was waited.
+        seconds: u64,
+        /// What holds it, in the API server's words.
+        why: String,
     },
     /// Stopped by a signal.
     #[error("cancelled; nothing that looks like a backup is left behind")]

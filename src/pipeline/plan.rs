@@ -3,26 +3,28 @@
 //! All selected frames are fetched, compared with their digests and opened on the way: what can't be read is found here,
 //! not half-way through the writes.
 
-use super::Error;
+mod compare;
+mod existing;
+
+use super::adapt::Adaptation;
 use super::fetch::{self, Backup};
+use super::{Error, walk};
 use crate::archive;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::id::Digest;
 use crate::report::{Counts, Events};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::mapping::NamespaceMapping;
+use crate::rules::compare::Change;
 use crate::rules::owners::{Member, Owners, Place, Uid, places};
 use crate::rules::restorable::{Facts, Protected};
-use crate::rules::verdict::{self, Case, Line, Skip, Verdict, decide};
+use crate::rules::verdict::{self, Case, Existing, Line, Skip, Verdict, decide};
 use crate::rules::waves::wave_of;
 use crate::store::Store;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const EXISTS: Verdict = Verdict::Skip(Skip::Exists);
-/// Namespaces up to which each is listed on its own.
-const OWN_LISTS: usize = 16;
 
 /// What to plan.
 pub struct PlanRequest<'a> {
@@ -32,8 +34,14 @@ pub struct PlanRequest<'a> {
     pub chosen: Option<BTreeSet<usize>>,
     /// The entries that were asked for by kind and name.
     pub named: BTreeSet<usize>,
-    /// Where namespaces go.
-    pub mapping: &'a NamespaceMapping,
+    /// What changes objects on their way.
+    pub adaptation: Adaptation,
+    /// What the target serves.
+    pub discovery: &'a Discovery,
+    /// What becomes of objects that are there.
+    pub existing: Existing,
+    /// What tells this plan from another one with the same objects and verdicts: which backup, cluster and options.
+    pub seal: &'a [u8],
     /// What must be left alone.
     pub protected: Protected<'a>,
 }
@@ -43,32 +51,50 @@ pub struct PlanRequest<'a> {
 pub struct PlanItem {
     /// Its number in the index.
     pub entry: u32,
-    /// What becomes of it.
-    pub verdict: Verdict,
     /// When.
     pub place: Place,
-    owners: Box<[Uid]>,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What a restore changes in an object that is there.
+#[derive(Debug)]
+pub struct Changed {
+    /// The digest of what changes.
+    pub digest: Digest,
+    /// What changes, for the person: without the values of Secrets, and empty where there is too much of it.
+    pub changes: Vec<Change>,
 }
 
 /// The plan of a restore.
 #[derive(Debug)]
 pub struct Plan {
-    /// Every selected object.
+    /// Every selected object, by its number in the index.
     pub items: Vec<PlanItem>,
     /// What tells this plan from any other.
     pub digest: Digest,
     /// The uids that owners have in the target.
     pub owners: Owners,
+    /// What changes objects on their way.
+    pub adaptation: Adaptation,
+    /// What differs in objects that are there, by their number in the index.
+    pub changed: HashMap<usize, Changed>,
+    /// The numbers of objects that can't be tried out, as their namespace or kind is there only once the plan is being
+    /// carried out; with the reason.
+    pub homeless: HashMap<usize, &'static str>,
     /// Objects to be created that have finalizers, or were being deleted: worth a word to the person.
     pub notes: Vec<String>,
+    /// The owners of objects that have some.
+    waits: HashMap<usize, Box<[Uid]>>,
 }
 
 impl Plan {
     /// The volumes that restored claims may name: those that are created with them, and those that are there already,
     /// unless the claims go to another namespace and would take the volume of the original.
-    pub fn kept_volumes(&self, backup: &Backup, mapping: &NamespaceMapping) -> BTreeSet<String> {
+    fn kept_volumes(&self, backup: &Backup) -> BTreeSet<String> {
         let entries = backup.index.entries();
-        let kept = |item: &&PlanItem| item.verdict == Verdict::Create || (item.verdict == EXISTS && mapping.is_empty());
+        let mapped = !self.adaptation.mapping().is_empty();
+        let kept = |item: &&PlanItem| item.verdict == Verdict::Create || (item.verdict == EXISTS && !mapped);
         let volume = |item: &PlanItem| {
             let entry = &entries[item.entry as usize];
             backup.index.frame(entry).kind.is("persistentvolumes").then(|| entry.name().to_owned())
@@ -76,9 +102,27 @@ impl Plan {
         self.items.iter().filter(kept).filter_map(volume).collect()
     }
 
-    /// How many objects are to be created.
-    pub fn creates(&self) -> usize {
-        self.items.iter().filter(|item| item.verdict == Verdict::Create).count()
+    /// The item of an entry.
+    pub fn item(&self, number: usize) -> Option<&PlanItem> {
+        let at = self.items.binary_search_by_key(&number, |item| item.entry as usize).ok()?;
+        self.items.get(at)
+    }
+
+    fn item_mut(&mut self, number: usize) -> Option<&mut PlanItem> {
+        let at = self.items.binary_search_by_key(&number, |item| item.entry as usize).ok()?;
+        self.items.get_mut(at)
+    }
+
+    /// Gives an object another verdict.
+    pub(super) fn decide(&mut self, number: usize, verdict: Verdict) {
+        if let Some(item) = self.item_mut(number) {
+            item.verdict = verdict;
+        }
+    }
+
+    /// How many objects have a verdict.
+    pub fn count(&self, is: impl Fn(&Verdict) -> bool) -> usize {
+        self.items.iter().filter(|item| is(&item.verdict)).count()
     }
 }
 
@@ -89,19 +133,58 @@ impl Plan {
 pub async fn make(
     cluster: &Cluster,
     store: &dyn Store,
-    request: &PlanRequest<'_>,
+    request: PlanRequest<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
-    let backup = request.backup;
+    let (backup, existing, seal) = (request.backup, request.existing, request.seal);
     let chosen = with_namespaces(backup, request.chosen.clone());
-    let facts = facts(store, backup, &chosen, events).await?;
-    let discovery = cluster.discover().await?;
-    let existing = Existing::list(cluster, &discovery, backup, &chosen, request.mapping).await?;
-    let mut plan = judge(request, &chosen, &facts, &discovery, &existing);
-    expect_owners(backup, &mut plan, &existing, request.mapping);
+    let discovery = request.discovery;
+    let there = existing::Existing::list(cluster, discovery, backup, &chosen, &request.adaptation).await?;
+    let mut plan = judge(request, store, &chosen, &there, events).await?;
+    expect_owners(backup, &mut plan, &there);
+    let kept_volumes = plan.kept_volumes(backup);
+    plan.adaptation.keep_volumes(kept_volumes);
+    if existing != Existing::Skip {
+        compare(cluster, store, backup, &mut plan, &there, existing).await?;
+    }
     place(backup, &mut plan);
-    plan.digest = digest(backup, &plan, request.mapping);
+    plan.digest = digest(backup, &plan, seal);
     Ok(plan)
+}
+
+/// Compares what exists. What wasn't written since it was backed up needn't be looked at.
+async fn compare(
+    cluster: &Cluster,
+    store: &dyn Store,
+    backup: &Backup,
+    plan: &mut Plan,
+    there: &existing::Existing,
+    existing: Existing,
+) -> Result<(), Error> {
+    let mut numbers = BTreeSet::new();
+    let neutral = plan.adaptation.is_neutral();
+    for item in plan.items.iter_mut().filter(|item| item.verdict == EXISTS) {
+        let number = item.entry as usize;
+        if neutral && there.get(number).is_some_and(|live| live.same) {
+            item.verdict = Verdict::Unchanged;
+        } else {
+            numbers.insert(number);
+        }
+    }
+    // an owner that is to be made counts as one that is there: what waits for it keeps its reference
+    let entries = backup.index.entries();
+    let creates = plan.items.iter().filter(|item| item.verdict == Verdict::Create);
+    let to_be_made: Vec<Uid> = creates.filter_map(|item| entries[item.entry as usize].uid().cloned()).collect();
+    for item in plan.items.iter().filter(|item| item.verdict == Verdict::Create) {
+        let entry = &entries[item.entry as usize];
+        let target = plan.adaptation.target(&backup.index.frame(entry).kind, &backup.index.object_name(entry));
+        if let Some(uid) = entry.uid() {
+            plan.owners.record(uid, Uid::parse("to be made"), target.namespace.as_deref());
+        }
+    }
+    compare::all(cluster, store, backup, plan, existing, &numbers).await?;
+    to_be_made.iter().for_each(|uid| plan.owners.forget(uid));
+    Ok(())
 }
 
 /// The chosen entries, and the Namespace objects of the namespaces they are in.
@@ -113,34 +196,6 @@ fn with_namespaces(backup: &Backup, chosen: Option<BTreeSet<usize>>) -> BTreeSet
     let namespaces: Vec<usize> = (0..entries.len()).filter(|number| is_needed(&entries[*number])).collect();
     chosen.extend(namespaces);
     chosen
-}
-
-/// Fetches and verifies every frame that holds a chosen entry, and keeps the facts that rules need.
-async fn facts(
-    store: &dyn Store,
-    backup: &Backup,
-    chosen: &BTreeSet<usize>,
-    events: &Events,
-) -> Result<HashMap<usize, Facts>, Error> {
-    let entries = backup.index.entries();
-    let mut by_frame = BTreeMap::<usize, Vec<usize>>::new();
-    chosen.iter().for_each(|number| by_frame.entry(entries[*number].frame()).or_default().push(*number));
-    let mut facts = HashMap::with_capacity(chosen.len());
-    let mut counts = Counts { objects_total: chosen.len() as u64, ..Counts::default() };
-    fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
-        let mut read = || {
-            for number in by_frame.get(&frame).into_iter().flatten() {
-                facts.insert(*number, facts_of(backup, *number, &tar)?);
-            }
-            counts.objects = facts.len() as u64;
-            counts.bytes += tar.len() as u64;
-            events.progress(counts);
-            Ok(())
-        };
-        std::future::ready(read())
-    })
-    .await?;
-    Ok(facts)
 }
 
 /// The facts of an object, once it was found to be the one that the index names.
@@ -183,90 +238,134 @@ fn check_identity(backup: &Backup, number: usize, text: &str) -> Result<(), Stri
     if same { Ok(()) } else { Err("it holds another object than the index says".to_owned()) }
 }
 
-/// What the target has already, of the kinds and namespaces that matter.
-struct Existing(HashMap<String, HashMap<ObjectName, String>>);
-
-impl Existing {
-    async fn list(
-        cluster: &Cluster,
-        discovery: &Discovery,
-        backup: &Backup,
-        chosen: &BTreeSet<usize>,
-        mapping: &NamespaceMapping,
-    ) -> Result<Self, Error> {
-        let mut wanted = BTreeMap::<String, BTreeSet<&str>>::new();
-        for entry in chosen.iter().map(|number| &backup.index.entries()[*number]) {
-            let namespaces = wanted.entry(backup.index.frame(entry).kind.key()).or_default();
-            namespaces.extend(backup.index.namespace(entry).map(|namespace| mapping.target(namespace)));
-        }
-        let namespaces_kind = discovery.get("namespaces").map(|served| served.kind.clone());
-        let there: HashSet<String> = match &namespaces_kind {
-            Some(kind) => cluster.list_names(kind, None).await?.into_iter().map(|listed| listed.name.name).collect(),
-            None => HashSet::new(),
-        };
-        let mut found = HashMap::new();
-        for (key, namespaces) in wanted {
-            let Some(served) = discovery.get(&key).filter(|served| served.can("list")) else { continue };
-            let kind = &served.kind;
-            let lists: Vec<Option<&str>> = if kind.namespaced && namespaces.len() <= OWN_LISTS {
-                // a namespace that isn't there yet holds nothing
-                namespaces.into_iter().filter(|namespace| there.contains(*namespace)).map(Some).collect()
-            } else {
-                vec![None]
-            };
-            let names: &mut HashMap<_, _> = found.entry(key).or_default();
-            for namespace in lists {
-                names.extend(
-                    cluster.list_names(kind, namespace).await?.into_iter().map(|listed| (listed.name, listed.uid)),
-                );
+/// Fetches and verifies every frame that holds a chosen entry, and gives every object its verdict.
+async fn judge(
+    request: PlanRequest<'_>,
+    store: &dyn Store,
+    chosen: &BTreeSet<usize>,
+    there: &existing::Existing,
+    events: &Events,
+) -> Result<Plan, Error> {
+    let backup = request.backup;
+    let by_frame = walk::by_frame(backup, chosen);
+    let mut judge = Judge::new(request, chosen, there);
+    let mut counts = Counts { objects_total: chosen.len() as u64, ..Counts::default() };
+    fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
+        let mut read = || {
+            for &number in by_frame.get(&frame).into_iter().flatten() {
+                judge.see(number, facts_of(backup, number, &tar)?);
+                counts.objects += 1;
             }
-        }
-        Ok(Self(found))
-    }
-
-    /// The uid of an object of the target.
-    fn uid(&self, kind: &Kind, name: &ObjectName) -> Option<&str> {
-        self.0.get(&kind.key())?.get(name).map(String::as_str)
-    }
+            counts.bytes += tar.len() as u64;
+            events.progress(counts);
+            Ok(())
+        };
+        std::future::ready(read())
+    })
+    .await?;
+    Ok(judge.end())
 }
 
-/// Gives every object its verdict.
-fn judge(
-    request: &PlanRequest<'_>,
-    chosen: &BTreeSet<usize>,
-    facts: &HashMap<usize, Facts>,
-    discovery: &Discovery,
-    existing: &Existing,
-) -> Plan {
-    let backup = request.backup;
-    let services = services(backup, chosen);
-    let defined = defined(backup, chosen);
-    let mut plan = Plan { items: Vec::new(), digest: Digest::of(b""), owners: Owners::default(), notes: Vec::new() };
-    for &number in chosen {
-        let entry = &backup.index.entries()[number];
-        let kind = &backup.index.frame(entry).kind;
-        let source = backup.index.object_name(entry);
-        let target = target_name(kind, &source, request.mapping);
-        let Some(own) = facts.get(&number) else { continue };
+/// Verdicts being given, object by object.
+struct Judge<'a> {
+    backup: &'a Backup,
+    named: BTreeSet<usize>,
+    protected: Protected<'a>,
+    discovery: &'a Discovery,
+    there: &'a existing::Existing,
+    /// The kinds that the selection itself defines.
+    defined: HashSet<&'a str>,
+    keeps_existing: bool,
+    /// What is known of the Services of the selection: Endpoints follow them.
+    services: HashMap<ObjectName, Facts>,
+    /// Endpoints, which are judged when all Services have been seen.
+    late: Vec<(usize, Facts)>,
+    plan: Plan,
+}
+
+impl<'a> Judge<'a> {
+    fn new(request: PlanRequest<'a>, chosen: &BTreeSet<usize>, there: &'a existing::Existing) -> Self {
+        let PlanRequest { backup, named, adaptation, protected, existing, discovery, .. } = request;
+        let plan = Plan {
+            items: Vec::with_capacity(chosen.len()),
+            digest: Digest::of(b""),
+            owners: Owners::default(),
+            adaptation,
+            changed: HashMap::new(),
+            homeless: HashMap::new(),
+            notes: Vec::new(),
+            waits: HashMap::new(),
+        };
+        Self {
+            backup,
+            named,
+            protected,
+            discovery,
+            there,
+            defined: defined(backup, chosen),
+            keeps_existing: existing == Existing::Skip,
+            services: HashMap::new(),
+            late: Vec::new(),
+            plan,
+        }
+    }
+
+    fn see(&mut self, number: usize, facts: Facts) {
+        let entry = &self.backup.index.entries()[number];
+        let kind = &self.backup.index.frame(entry).kind;
+        if kind.is("endpoints") {
+            self.late.push((number, facts));
+            return;
+        }
+        self.judge(number, &facts);
+        if kind.is("services") {
+            self.services.insert(self.backup.index.object_name(entry), facts);
+        }
+    }
+
+    fn judge(&mut self, number: usize, facts: &Facts) {
+        let entry = &self.backup.index.entries()[number];
+        let kind = &self.backup.index.frame(entry).kind;
+        let source = self.backup.index.object_name(entry);
+        let served = self.discovery.serves(kind);
         let case = Case {
             kind,
             name: &source,
-            facts: own,
-            service: services.get(&source).and_then(|service| facts.get(service)),
-            named: request.named.contains(&number),
-            served: discovery.serves(kind) || defined.contains(kind.key().as_str()),
-            exists: existing.uid(kind, &target).is_some(),
+            facts,
+            service: kind.is("endpoints").then(|| self.services.get(&source)).flatten(),
+            named: self.named.contains(&number),
+            served: served || self.defined.contains(kind.key().as_str()),
+            exists: self.there.get(number).is_some(),
         };
-        let verdict = decide(&case, &request.protected);
+        let verdict = decide(&case, &self.protected);
         if verdict == Verdict::Create {
-            plan.notes.extend(notes(kind, &source, own));
+            self.plan.notes.extend(notes(kind, &source, facts));
+            let target = self.plan.adaptation.target(kind, &source);
+            if !served {
+                self.plan.homeless.insert(number, "its kind is served only when its definition is restored");
+            } else if target.namespace.is_some_and(|namespace| !self.there.has_namespace(&namespace)) {
+                self.plan.homeless.insert(number, "its namespace isn't there yet");
+            }
+            if kind.is("namespaces") && self.there.is_going(&target.name) {
+                let text = format!("namespace `{}` is being deleted: the restore waits until it is gone", target.name);
+                self.plan.notes.push(text);
+            }
         }
-        let owners = if verdict == Verdict::Create { own.owners().into() } else { Box::default() };
-        let place = Place { wave: wave_of(kind), pass: 0 };
+        let waits = verdict == Verdict::Create || verdict == EXISTS && !self.keeps_existing;
+        if waits && !facts.owners().is_empty() {
+            self.plan.waits.insert(number, facts.owners().into());
+        }
         let entry = u32::try_from(number).unwrap_or(u32::MAX);
-        plan.items.push(PlanItem { entry, verdict, place, owners });
+        self.plan.items.push(PlanItem { entry, verdict, place: Place { wave: wave_of(kind), pass: 0 } });
     }
-    plan
+
+    fn end(mut self) -> Plan {
+        for (number, facts) in std::mem::take(&mut self.late) {
+            self.judge(number, &facts);
+        }
+        self.plan.items.sort_unstable_by_key(|item| item.entry);
+        self.plan
+    }
 }
 
 fn notes(kind: &Kind, name: &ObjectName, facts: &Facts) -> Vec<String> {
@@ -280,13 +379,6 @@ fn notes(kind: &Kind, name: &ObjectName, facts: &Facts) -> Vec<String> {
     notes
 }
 
-/// The Services of the selection, by name: Endpoints follow them.
-fn services(backup: &Backup, chosen: &BTreeSet<usize>) -> HashMap<ObjectName, usize> {
-    let entries = backup.index.entries();
-    let is_service = |number: &&usize| backup.index.frame(&entries[**number]).kind.is("services");
-    chosen.iter().filter(is_service).map(|number| (backup.index.object_name(&entries[*number]), *number)).collect()
-}
-
 /// The kinds that the selection itself defines.
 fn defined<'a>(backup: &'a Backup, chosen: &BTreeSet<usize>) -> HashSet<&'a str> {
     let entries = backup.index.entries();
@@ -297,51 +389,55 @@ fn defined<'a>(backup: &'a Backup, chosen: &BTreeSet<usize>) -> HashSet<&'a str>
     chosen.iter().filter_map(definition).collect()
 }
 
-/// Where an object goes.
-pub fn target_name(kind: &Kind, source: &ObjectName, mapping: &NamespaceMapping) -> ObjectName {
-    let name = if kind.is("namespaces") { mapping.target(&source.name) } else { &source.name };
-    ObjectName::new(source.namespace.as_deref().map(|namespace| mapping.target(namespace)), name)
-}
-
 /// Notes the owners that objects wait for, and those that the target has already.
-fn expect_owners(backup: &Backup, plan: &mut Plan, existing: &Existing, mapping: &NamespaceMapping) {
-    for item in &plan.items {
-        plan.owners.expect(&item.owners);
-    }
+fn expect_owners(backup: &Backup, plan: &mut Plan, there: &existing::Existing) {
+    plan.waits.values().for_each(|owners| plan.owners.expect(owners));
     for item in plan.items.iter().filter(|item| item.verdict == EXISTS) {
-        let entry = &backup.index.entries()[item.entry as usize];
-        let kind = &backup.index.frame(entry).kind;
-        let target = target_name(kind, &backup.index.object_name(entry), mapping);
-        if let (Some(was), Some(now)) = (entry.uid(), existing.uid(kind, &target)) {
-            plan.owners.record(was, Uid::parse(now), target.namespace.as_deref());
+        let number = item.entry as usize;
+        let entry = &backup.index.entries()[number];
+        let namespace = backup.index.namespace(entry).map(|namespace| plan.adaptation.mapping().target(namespace));
+        if let (Some(was), Some(live)) = (entry.uid(), there.get(number)) {
+            plan.owners.record(was, live.uid.clone(), namespace);
         }
     }
 }
 
-/// Places what is to be created after its owners.
+/// Places what is to be written after its owners.
 fn place(backup: &Backup, plan: &mut Plan) {
     let nobody = Uid::parse("");
-    let creates: Vec<usize> = (0..plan.items.len()).filter(|at| plan.items[*at].verdict == Verdict::Create).collect();
-    let found = places(creates.len(), |at| {
-        let item = &plan.items[creates[at]];
-        let entry = &backup.index.entries()[item.entry as usize];
-        Member { uid: entry.uid().unwrap_or(&nobody), owners: &item.owners, wave: item.place.wave }
+    let writes: Vec<usize> = (0..plan.items.len()).filter(|at| plan.items[*at].verdict.writes()).collect();
+    let found = places(writes.len(), |at| {
+        let item = &plan.items[writes[at]];
+        let number = item.entry as usize;
+        Member {
+            uid: backup.index.entries()[number].uid().unwrap_or(&nobody),
+            owners: plan.waits.get(&number).map_or(&[], |owners| owners),
+            wave: item.place.wave,
+        }
     });
-    for (at, place) in creates.into_iter().zip(found) {
+    for (at, place) in writes.into_iter().zip(found) {
         plan.items[at].place = place;
     }
 }
 
-fn digest(backup: &Backup, plan: &Plan, mapping: &NamespaceMapping) -> Digest {
-    verdict::digest(plan.items.iter().map(|item| {
-        let entry = &backup.index.entries()[item.entry as usize];
-        let kind = &backup.index.frame(entry).kind;
-        let namespace = backup.index.namespace(entry);
-        // the name of a Namespace object is where it goes, as for what is in it
-        let goes = if kind.is("namespaces") { Some(entry.name()) } else { namespace };
-        let target = goes.map(|namespace| mapping.target(namespace));
-        Line { kind, namespace, name: entry.name(), verdict: &item.verdict, target }
-    }))
+fn digest(backup: &Backup, plan: &Plan, seal: &[u8]) -> Digest {
+    let mapping = plan.adaptation.mapping();
+    let line = |item: &'_ PlanItem| {
+        let number = item.entry as usize;
+        (number, &backup.index.entries()[number], backup.index.frame(&backup.index.entries()[number]))
+    };
+    verdict::digest(
+        seal,
+        plan.items.iter().map(|item| {
+            let (number, entry, frame) = line(item);
+            let (kind, namespace) = (&frame.kind, backup.index.namespace(entry));
+            // the name of a Namespace object is where it goes, as for what is in it
+            let goes = if kind.is("namespaces") { Some(entry.name()) } else { namespace };
+            let target = goes.map(|namespace| mapping.target(namespace));
+            let change = plan.changed.get(&number).filter(|_| item.verdict.writes()).map(|changed| &changed.digest);
+            Line { kind, namespace, name: entry.name(), verdict: &item.verdict, target, change }
+        }),
+    )
 }
 
 #[cfg(test)]
@@ -352,7 +448,7 @@ mod tests {
     #[test]
     fn an_object_of_a_plan_takes_at_most_200_bytes() {
         let name = 64; // on the heap, with the allocator's own
-        let sum = size_of::<Entry>() + size_of::<PlanItem>() + size_of::<Facts>() + name;
+        let sum = size_of::<Entry>() + size_of::<PlanItem>() + size_of::<existing::Live>() + name;
         assert!(sum <= 200, "{sum}");
     }
 }

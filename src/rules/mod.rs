@@ -7,6 +7,8 @@
 //!
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
 //! - `claims`: what a backup says of volume data that nothing saves
+//! - `compare`: an object of the target against what a restore would make of it, field by field
+//! - `diff`: two states of an object side by side, Secret values masked
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
 //! - `selector`: label selectors, as the API server reads them
@@ -15,6 +17,7 @@
 //! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
 //! - `waves`: the order of a restore
 //! - `owners`: owner references: who is created after whom, and the new uids
+//! - `quota`: what objects need of quotas together
 //! - `mapping`: `--map-namespace`
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
@@ -22,6 +25,8 @@
 
 pub mod builtin;
 pub mod claims;
+pub mod compare;
+pub mod diff;
 pub mod hooks;
 mod json;
 pub mod kinds;
@@ -30,6 +35,7 @@ pub mod mask;
 pub mod needs;
 mod nodeports;
 pub mod owners;
+pub mod quota;
 pub mod restorable;
 pub mod selection;
 pub mod selector;

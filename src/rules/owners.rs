@@ -95,11 +95,23 @@ impl Owners {
         self.0.iter().filter(|(_, owner)| owner.is_none()).map(|(uid, _)| uid)
     }
 
+    /// Whether any object waits for this one.
+    pub fn is_awaited(&self, was: &Uid) -> bool {
+        self.0.contains_key(was)
+    }
+
     /// Records what uid an object has now: just created, or there already. `namespace` is where it is now. Objects that
     /// nobody waits for are passed over.
     pub fn record(&mut self, was: &Uid, now: Uid, namespace: Option<&str>) {
         if let Some(owner) = self.0.get_mut(was) {
             *owner = Some(Owner { uid: now, namespace: namespace.map(Into::into) });
+        }
+    }
+
+    /// Forgets what uid an object has, which is to be made and has none yet.
+    pub fn forget(&mut self, was: &Uid) {
+        if let Some(owner) = self.0.get_mut(was) {
+            *owner = None;
         }
     }
 

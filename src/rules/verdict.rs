@@ -1,21 +1,49 @@
 //! What happens to each object of a restore: its [`Verdict`] with the reason, and the [`digest`] by which the plan that runs is known to be the one that was shown.
 
+use super::compare::{self, Change};
 use super::restorable::{Facts, Protected, made_by_controller, never_restored};
 use crate::id::{Digest, DigestBuilder};
 use crate::resource::{Kind, ObjectName, check_namespace, check_object_name};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
+
+/// `--existing`: what a restore does with objects that are there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    /// Leaves them alone.
+    #[default]
+    Skip,
+    /// Replaces what differs by what the backup holds.
+    Update,
+    /// Deletes what differs, and creates it anew.
+    Recreate,
+    /// Restores nothing where one differs.
+    Fail,
+}
 
 /// What happens to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It isn't there, and is created.
     Create,
+    /// It is there and differs, and is replaced.
+    Update,
+    /// It is there and differs, and is deleted and created anew.
+    Recreate,
+    /// It is there as the backup has it.
+    Unchanged,
     /// It is left out.
     Skip(Skip),
+    /// The caller may not write it; says what the API server says.
+    Forbidden(Box<str>),
     /// The target serves no such kind.
     NotServed,
     /// It can't be restored as it is; says why.
     Refused(Box<str>),
+    /// A dry run can't tell; says why.
+    Unverified(Box<str>),
 }
 
 /// Why an object is left out.
@@ -34,21 +62,80 @@ impl Verdict {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Create => "create",
+            Self::Update => "update",
+            Self::Recreate => "recreate",
+            Self::Unchanged => "unchanged",
             Self::Skip(_) => "skip",
+            Self::Forbidden(_) => "forbidden",
             Self::NotServed => "not served",
             Self::Refused(_) => "refused",
+            Self::Unverified(_) => "unverified",
         }
     }
 
     /// Why, where that isn't plain from the word.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Create => None,
+            Self::Create | Self::Update | Self::Recreate | Self::Unchanged => None,
             Self::Skip(Skip::Exists) => Some("it exists"),
             Self::Skip(Skip::NeverRestored(reason) | Skip::MadeByController(reason)) => Some(reason),
             Self::NotServed => Some("the cluster serves no such kind"),
-            Self::Refused(reason) => Some(reason),
+            Self::Forbidden(reason) | Self::Refused(reason) | Self::Unverified(reason) => Some(reason),
         }
+    }
+
+    /// Whether something is written.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Recreate)
+    }
+
+    /// Whether the person asked for it and doesn't get it: that is never passed over in silence.
+    pub fn is_problem(&self) -> bool {
+        matches!(self, Self::Forbidden(_) | Self::NotServed | Self::Refused(_))
+    }
+}
+
+/// Kinds that are never deleted to be created anew: what is in them would go along.
+const SPARED: [&str; 4] =
+    ["customresourcedefinitions.apiextensions.k8s.io", "namespaces", "persistentvolumes", "persistentvolumeclaims"];
+
+/// Kinds whose dependents Kubernetes' own controllers make anew: they go along when their owner is recreated, since what
+/// is left of the old one would run on beside the new. What other objects own stays, above all the claims and pods of a
+/// StatefulSet.
+const TAKE_DEPENDENTS: [&str; 6] = [
+    "deployments.apps",
+    "replicasets.apps",
+    "daemonsets.apps",
+    "replicationcontrollers",
+    "jobs.batch",
+    "cronjobs.batch",
+];
+
+/// Whether what an object of this kind owns is deleted with it when it is recreated.
+pub fn takes_dependents(kind: &Kind) -> bool {
+    TAKE_DEPENDENTS.iter().any(|key| kind.is(key))
+}
+
+/// The verdict of an object that is there, once it was compared: `changes` is what the backup's state would change in it.
+pub fn compared(existing: Existing, kind: &Kind, live: &Value, changes: &[Change]) -> Verdict {
+    let spared = SPARED.iter().any(|key| kind.is(key));
+    let fixed = compare::immutable(kind, live, changes);
+    match (existing, fixed) {
+        (Existing::Skip, _) => Verdict::Skip(Skip::Exists),
+        _ if changes.is_empty() => Verdict::Unchanged,
+        (Existing::Fail, _) => Verdict::Refused("it exists and differs, and `--existing=fail` was asked for".into()),
+        (Existing::Recreate, _) if !spared => Verdict::Recreate,
+        _ if live.pointer("/metadata/deletionTimestamp").is_some() => Verdict::Refused("it is being deleted".into()),
+        (_, Some(path)) if spared => {
+            let text = format!("`{path}` can't be changed, and a restore never recreates {}", kind.key());
+            Verdict::Refused(text.into())
+        }
+        (_, Some(path)) => {
+            let text =
+                format!("`{path}` can't be changed; `--existing=recreate` deletes the object and creates it anew");
+            Verdict::Refused(text.into())
+        }
+        (_, None) => Verdict::Update,
     }
 }
 
@@ -125,20 +212,26 @@ pub struct Line<'a> {
     pub verdict: &'a Verdict,
     /// The namespace it is restored into.
     pub target: Option<&'a str>,
+    /// Of an object that is changed, the digest of what is changed in it.
+    pub change: Option<&'a Digest>,
 }
 
 /// The digest of a plan, over its objects in order. Each field goes in with its length before it, so that no two plans
 /// give the same bytes; what differs between runs of the same plan, such as the wording of reasons, doesn't go in.
-pub fn digest<'a>(lines: impl IntoIterator<Item = Line<'a>>) -> Digest {
+/// `seal` stands for all that isn't an object of the plan: which backup, which cluster, which options.
+pub fn digest<'a>(seal: &[u8], lines: impl IntoIterator<Item = Line<'a>>) -> Digest {
     let mut digest = DigestBuilder::default();
+    digest.update(&(seal.len() as u64).to_le_bytes());
+    digest.update(seal);
     let mut add = |field: Option<&str>| {
         let length = field.map_or(u64::MAX, |field| field.len() as u64); // no text is that long: it marks `None`
         digest.update(&length.to_le_bytes());
         digest.update(field.unwrap_or("").as_bytes());
     };
-    for Line { kind, namespace, name, verdict, target } in lines {
+    for Line { kind, namespace, name, verdict, target, change } in lines {
+        let change = change.map(ToString::to_string);
         let fields = [Some(kind.group.as_str()), Some(&kind.version), Some(&kind.resource), namespace, Some(name)];
-        fields.into_iter().chain([Some(verdict.word()), target]).for_each(&mut add);
+        fields.into_iter().chain([Some(verdict.word()), target, change.as_deref()]).for_each(&mut add);
     }
     digest.finish()
 }
@@ -192,6 +285,53 @@ mod tests {
     }
 
     #[test]
+    fn one_verdict_for_each_policy() {
+        use Existing::{Fail, Recreate, Skip, Update};
+        let (plain, fixed) = ("data.a", "spec.selector.matchLabels");
+        let going = serde_json::json!({"metadata": {"deletionTimestamp": "2026-11-20T10:00:00Z"}});
+        let there = serde_json::json!({});
+        for (existing, key, live, path, expected) in [
+            (Skip, "deployments.apps", &there, plain, "skip: it exists"),
+            (Update, "deployments.apps", &there, "", "unchanged"),
+            (Fail, "deployments.apps", &there, "", "unchanged"),
+            (Update, "deployments.apps", &there, plain, "update"),
+            (
+                Update,
+                "deployments.apps",
+                &there,
+                fixed,
+                "refused: `spec.selector.matchLabels` can't be changed; `--existing=recreate` deletes the object and creates it anew",
+            ),
+            (Update, "deployments.apps", &going, plain, "refused: it is being deleted"),
+            (Recreate, "deployments.apps", &going, plain, "recreate"),
+            (Recreate, "deployments.apps", &there, plain, "recreate"),
+            (Recreate, "namespaces", &there, plain, "update"),
+            (
+                Recreate,
+                "persistentvolumeclaims",
+                &there,
+                "spec.accessModes",
+                "refused: `spec.accessModes` can't be changed, and a restore never recreates persistentvolumeclaims",
+            ),
+            (
+                Fail,
+                "deployments.apps",
+                &there,
+                plain,
+                "refused: it exists and differs, and `--existing=fail` was asked for",
+            ),
+        ] {
+            let change = Change { path: path.to_owned(), from: None, to: None };
+            let changes = if path.is_empty() { vec![] } else { vec![change] };
+            assert_eq!(
+                compared(existing, &kind(key, "X"), live, &changes).to_string(),
+                expected,
+                "{existing:?} {key} {path}"
+            );
+        }
+    }
+
+    #[test]
     fn names_that_no_api_server_gave_are_refused() {
         let (pods, nodes) = (kind("pods", "Pod"), kind("namespaces", "Namespace"));
         for (kind, namespace, name, refused) in [
@@ -219,8 +359,10 @@ mod tests {
     fn whatever_differs_differs_in_the_digest() {
         let (pods, secrets) = (kind("pods", "Pod"), kind("secrets", "Secret"));
         let newer = Kind { version: "v2".into(), ..pods.clone() };
+        let (change, other) = (Digest::of(b"one"), Digest::of(b"other"));
         let (create, skip) = (Verdict::Create, Verdict::Skip(Skip::Exists));
-        let line = Line { kind: &pods, namespace: Some("a"), name: "x", verdict: &create, target: Some("a") };
+        let line =
+            Line { kind: &pods, namespace: Some("a"), name: "x", verdict: &create, target: Some("a"), change: None };
         let plans: Vec<Vec<Line<'_>>> = vec![
             vec![],
             vec![line],
@@ -235,19 +377,23 @@ mod tests {
             vec![Line { verdict: &skip, ..line }],
             vec![Line { target: Some("b"), ..line }],
             vec![Line { target: None, ..line }],
+            vec![Line { change: Some(&change), ..line }],
+            vec![Line { change: Some(&other), ..line }],
             vec![line, Line { name: "y", ..line }],
             vec![Line { name: "y", ..line }, line],
         ];
-        let digests: HashSet<Digest> = plans.iter().map(|plan| digest(plan.iter().copied())).collect();
+        let digests: HashSet<Digest> = plans.iter().map(|plan| digest(b"seal", plan.iter().copied())).collect();
         assert_eq!(digests.len(), plans.len());
-        assert_eq!(digest([line, line]), digest([line, line]));
+        assert_eq!(digest(b"seal", [line, line]), digest(b"seal", [line, line]));
+        assert_ne!(digest(b"seal", [line, line]), digest(b"other", [line, line]));
     }
 
     #[test]
     fn the_wording_of_a_reason_is_not_in_the_digest() {
         let pods = kind("pods", "Pod");
-        let with =
-            |verdict: &Verdict| digest([Line { kind: &pods, namespace: None, name: "x", verdict, target: None }]);
+        let with = |verdict: &Verdict| {
+            digest(b"", [Line { kind: &pods, namespace: None, name: "x", verdict, target: None, change: None }])
+        };
         let (one, other) = (Skip::NeverRestored("so"), Skip::NeverRestored("thus"));
         assert_eq!(with(&Verdict::Skip(one)), with(&Verdict::Skip(other)));
     }

@@ -7,10 +7,13 @@
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
 //! - `planted`: what every test has in its Secrets, for `tests/leaks` to look for
 //! - `selection`: kinds, names, labels, and what `--explain` says of them
+//! - `restore`: onto what is there: plans, dry runs, updates
+//! - `diff`: backups compared
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
 
+mod diff;
 mod harness;
 mod hooks;
 mod interrupted;
@@ -18,5 +21,6 @@ mod mistakes;
 mod planted;
 mod promises;
 mod proxy;
+mod restore;
 mod selection;
 mod verbs;

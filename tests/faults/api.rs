@@ -1,8 +1,10 @@
 //! A fake API server below the real `kube::Client`: aggregated discovery, paged lists at exact revisions, metadata-only
-//! lists, single objects, creates. Faults are put in front of requests by name, so that a test can go through every
+//! lists, single objects, creates, updates, deletes, dry runs. Faults are put in front of requests by name, so that a test can go through every
 //! request that a run makes.
 
-use crate::world::{KINDS, World, kind, place};
+mod writes;
+
+use crate::world::{KINDS, World, place};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -52,6 +54,12 @@ pub(crate) enum Fault {
     Nothing,
     /// Every chunk takes 40 seconds.
     Slow,
+    /// An answer with this code, text and cause.
+    Says(u16, &'static str, &'static str),
+    /// Somebody else writes the object just before: its `data`.
+    Edited,
+    /// The same, but only its status.
+    Touched,
     /// The revisions so far are compacted before the request is looked at.
     Compact,
 }
@@ -81,6 +89,9 @@ pub(crate) struct State {
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
+    /// From which request on, counted from the first of all, no API server is there, and for how long.
+    outage: Option<(usize, Duration)>,
+    away_since: Option<tokio::time::Instant>,
     hook: Option<Hook>,
 }
 
@@ -104,6 +115,8 @@ impl Api {
             seen: Vec::new(),
             counts: BTreeMap::new(),
             rules: Vec::new(),
+            outage: None,
+            away_since: None,
             hook: None,
         })))
     }
@@ -123,6 +136,11 @@ impl Api {
     pub(crate) fn fault(&self, name: &str, number: Option<usize>, fault: Fault) -> &Self {
         self.state().rules.push(Rule { name: name.to_owned(), number, fault });
         self
+    }
+
+    /// Lets the API server be away for a while, from a request on, counted from the first of all.
+    pub(crate) fn outage(&self, first: usize, length: Duration) {
+        self.state().outage = Some((first, length));
     }
 
     /// Calls this at each request with its name and number, before anything happens.
@@ -157,6 +175,15 @@ impl Api {
                 Some(Fault::RetryAfter(code)) => {
                     let (code, _, text) = refusal(code, "Injected");
                     Some((code, Some(3), text))
+                }
+                Some(Fault::Says(code, message, cause)) => Some(saying(code, "Injected", message, cause)),
+                Some(Fault::Edited) => {
+                    state.write_meanwhile(&asked, "data");
+                    None
+                }
+                Some(Fault::Touched) => {
+                    state.write_meanwhile(&asked, "status");
+                    None
                 }
                 Some(Fault::Reset | Fault::Silent) => Some((0, None, String::new())),
                 Some(Fault::Page) => Some((200, None, "<html>{\"items\":[]}</html>".to_owned())),
@@ -248,6 +275,11 @@ impl Asked {
         Self { name, method, path, query, metadata_only }
     }
 
+    fn is_dry_run(&self, body: &[u8]) -> bool {
+        let of_delete = || serde_json::from_slice::<Value>(body).is_ok_and(|body| body["dryRun"] == json!(["All"]));
+        self.query.get("dryRun").is_some_and(|all| all == "All") || (self.method == "DELETE" && of_delete())
+    }
+
     /// Kind, namespace and name that the path means.
     fn object(&self) -> Option<(usize, Option<&str>, Option<&str>)> {
         let segments: Vec<&str> = self.path.trim_start_matches('/').split('/').collect();
@@ -279,6 +311,12 @@ impl State {
         if let Some(hook) = &self.hook {
             hook(name, number);
         }
+        if let Some((first, length)) = self.outage
+            && self.seen.len() > first
+            && self.away_since.get_or_insert_with(tokio::time::Instant::now).elapsed() < length
+        {
+            return Some(Fault::Reset);
+        }
         let rule =
             self.rules.iter().find(|rule| rule.name == name && rule.number.is_none_or(|wanted| wanted == number));
         rule.map(|rule| rule.fault)
@@ -303,6 +341,8 @@ impl State {
                 None => refusal(404, "NotFound"),
             },
             ("POST", None) => self.create(asked, kind, namespace, body),
+            ("PUT", Some(name)) => self.update(asked, kind, &place(namespace, name), body),
+            ("DELETE", Some(name)) => self.delete(asked, kind, &place(namespace, name), body),
             _ => refusal(405, "MethodNotAllowed"),
         }
     }
@@ -381,37 +421,6 @@ impl State {
         };
         (200, None, text)
     }
-
-    fn create(&mut self, asked: &Asked, number: usize, namespace: Option<&str>, body: &[u8]) -> Answer {
-        let Ok(mut object) = serde_json::from_slice::<Value>(body) else { return refusal(400, "BadRequest") };
-        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        if object["metadata"]["namespace"].as_str() != namespace || object["kind"] != KINDS[number].kind {
-            return refusal(400, "BadRequest");
-        }
-        if namespace.is_some_and(|namespace| self.world.get(kind("namespaces"), namespace).is_none()) {
-            return refusal(404, "NotFound");
-        }
-        let place = place(namespace, &name);
-        if self.world.get(number, &place).is_some() {
-            return refusal(409, "AlreadyExists");
-        }
-        let revision = self.world.next(number);
-        object["metadata"]["uid"] = json!(format!("{number:08x}-1111-4000-8000-{revision:012x}"));
-        object["metadata"]["resourceVersion"] = json!(revision.to_string());
-        object["metadata"]["managedFields"] = json!([{"manager": asked.query.get("fieldManager")}]);
-        if KINDS[number].resource == "customresourcedefinitions" {
-            object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
-        }
-        let answer = object.to_string();
-        if !KINDS[number].custom {
-            let fields = object.as_object_mut().unwrap();
-            fields.remove("apiVersion");
-            fields.remove("kind");
-        }
-        let meta = object["metadata"].to_string();
-        self.world.insert(number, &place, Some((object.to_string(), meta)));
-        (201, None, answer)
-    }
 }
 
 fn ok(value: &Value) -> Answer {
@@ -427,6 +436,11 @@ fn api_services() -> Value {
 }
 
 fn refusal(code: u16, reason: &str) -> Answer {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": format!("the fake says {reason}"), "code": code});
+    saying(code, reason, &format!("the fake says {reason}"), "")
+}
+
+fn saying(code: u16, reason: &str, message: &str, cause: &str) -> Answer {
+    let causes = if cause.is_empty() { json!([]) } else { json!([{"reason": cause}]) };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": message, "code": code, "details": {"causes": causes}});
     (code, None, status.to_string())
 }

@@ -18,10 +18,10 @@ use kubectl_backup::store::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const RESTORE: &str = "shop-20261120-120000-aaaa";
+pub(crate) const RESTORE: &str = "shop-20261120-120000-aaaa";
 
 /// A bucket with a backup of everything.
-async fn backed_up() -> (tempfile::TempDir, Bucket) {
+pub(crate) async fn backed_up() -> (tempfile::TempDir, Bucket) {
     let (api, folder) = (Api::new(World::full()), folder());
     let bucket = Bucket::new(folder.path()).await;
     assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
@@ -43,7 +43,7 @@ fn posts(api: &Api) -> Vec<(String, usize)> {
 }
 
 /// What a cluster holds, without what its API server gives anew.
-fn contents(api: &Api) -> BTreeMap<(usize, String), Value> {
+pub(crate) fn contents(api: &Api) -> BTreeMap<(usize, String), Value> {
     let state = api.state();
     let known: BTreeMap<String, String> =
         state.world.all().map(|(kind, place, text)| (uid(text), format!("uid of {kind} {place}"))).collect();

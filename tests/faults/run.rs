@@ -9,13 +9,14 @@ use kubectl_backup::archive::manifest::Manifest;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::{Attempt, BackupId, BackupQuery};
 use kubectl_backup::operations::backup::{BackupTask, Report};
-use kubectl_backup::operations::restore::RestoreTask;
+use kubectl_backup::operations::restore::{DryRun, RestoreTask};
 use kubectl_backup::operations::{self, Context, Done, Query, Task, Verb};
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::report::{Events, ExitCode, Outcome};
 use kubectl_backup::resource::Kind;
 use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::selection::Selection;
+use kubectl_backup::rules::verdict::Existing;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -81,22 +82,36 @@ impl Worker {
     }
 
     pub(crate) async fn restore(&self, id: &str, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
-        let query = Query { backup: BackupQuery::parse(ID).unwrap(), from_cluster: None };
-        let task = RestoreTask {
-            query,
-            objects: Vec::new(),
-            namespaces: Vec::new(),
-            map_namespace: Vec::new(),
-            dry_run: false,
-            approved: None,
-        };
+        self.restore_as(id, restore_task(), api, bucket).await
+    }
+
+    pub(crate) async fn restore_as(
+        &self,
+        id: &str,
+        task: RestoreTask,
+        api: &Api,
+        bucket: &Bucket,
+    ) -> anyhow::Result<Done> {
         self.run(id, Verb::Restore(task), api, bucket).await
     }
 
-    async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
+    pub(crate) async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
         let location = Location::parse_url(&format!("file://{}", bucket.root().display())).unwrap();
         let task = Task { id: BackupId::parse(id).unwrap(), location, verb };
         operations::run(&task, &api.cluster(), bucket, &self.context()).await
+    }
+}
+
+/// Everything in the backup, what exists left alone.
+pub(crate) fn restore_task() -> RestoreTask {
+    RestoreTask {
+        query: Query { backup: BackupQuery::parse(ID).unwrap(), from_cluster: None },
+        objects: Vec::new(),
+        namespaces: Vec::new(),
+        map_namespace: Vec::new(),
+        existing: Existing::Skip,
+        dry_run: DryRun::None,
+        approved: None,
     }
 }
 
