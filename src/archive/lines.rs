@@ -17,7 +17,7 @@ impl LineWriter {
     /// # Errors
     /// When zstd gets no memory.
     pub fn new() -> Result<Self, Error> {
-        let mut encoder = zstd::Encoder::new(Vec::new(), 3).map_err(Error::Compress)?;
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).map_err(Error::Compress)?;
         encoder.include_checksum(true).map_err(Error::Compress)?;
         Ok(Self(encoder))
     }
