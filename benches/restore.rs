@@ -15,8 +15,8 @@ use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::operations::restore::{RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::pipeline::fetch;
+use kubectl_backup::rules::adapt::{Adapt, AdaptOptions};
 use kubectl_backup::rules::mapping::NamespaceMapping;
-use kubectl_backup::rules::tidy::{Tidy, TidyOptions};
 use kubectl_backup::rules::waves::{Wave, wave_of};
 use kubectl_backup::store::Store;
 use std::collections::{BTreeMap, HashSet};
@@ -105,7 +105,15 @@ impl Bench {
         let query = Query { backup: BackupQuery::Prefix(self.backup.id.to_string()), from_cluster: None };
         let map_namespace = mapping.to_vec();
         let (objects, namespaces) = (Vec::new(), Vec::new());
-        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, dry_run, approved: None })
+        Verb::Restore(RestoreTask {
+            query,
+            objects,
+            namespaces,
+            map_namespace,
+            adapt: AdaptOptions::default(),
+            dry_run,
+            approved: None,
+        })
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.
@@ -136,7 +144,8 @@ impl Bench {
             .filter(|item| item.verdict == "create")
             .map(|item| (item.kind.as_str(), item.namespace.as_deref(), item.name.as_str()))
             .collect();
-        let (tidy, mapping) = (Tidy::committed()?, NamespaceMapping::parse(mapping)?);
+        let mapping = NamespaceMapping::parse(mapping)?;
+        let adapt = Adapt::new(&AdaptOptions::default(), mapping.clone())?;
         let backup = fetch::open(&*self.store, &self.backup.id).await?;
         let mut bodies = Bodies::new();
         let mut tars = BTreeMap::new();
@@ -152,8 +161,7 @@ impl Bench {
                 continue;
             }
             let mut object = serde_json::from_slice(backup.index.object(entry, &tars[&entry.frame()])?)?;
-            mapping.apply(kind, &mut object);
-            tidy.apply(kind, &mut object, &TidyOptions::default());
+            adapt.apply(kind, &mut object)?;
             let path = kind.list_path(target.namespace.as_deref());
             let body = Bytes::from(serde_json::to_vec(&object)?);
             bodies.entry(wave_of(kind)).or_default().push(Post { path, body });

@@ -1,6 +1,8 @@
 //! Arguments as they are typed: the verbs, and the flags that several of them share. What they mean is resolved in
 //! `session`; nothing here connects to anything.
 
+pub(crate) mod adapt;
+
 use crate::screen::ColorChoice;
 use crate::text::duration;
 use crate::verbs::{backup, describe, init, list, logs, restore, show, version, worker};

@@ -1,5 +1,6 @@
 //! `restore`: shows the plan, asks, and carries out the plan that was shown.
 
+use crate::args::adapt::AdaptArgs;
 use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
 use crate::run::{self, Ended, Manner, Run};
 use crate::screen::{Color, Screen, print, tell};
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     /// Restore what was in namespace OLD into namespace NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = mapping)]
     pub(crate) map_namespace: Vec<String>,
+    #[command(flatten)]
+    pub(crate) adapt: AdaptArgs,
     /// With client: show the plan and write nothing
     #[arg(long, value_name = "none|client", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
@@ -90,6 +93,7 @@ impl Args {
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
             map_namespace: self.map_namespace.clone(),
+            adapt: self.adapt.options(),
             dry_run,
             approved,
         }

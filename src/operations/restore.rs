@@ -1,5 +1,6 @@
 //! `restore`: find the backup, verify what is selected, plan, and carry out the plan that was approved.
 
+use super::backup::cluster_uid;
 use super::log::RunLog;
 use super::{Context, Done, Query, Usage, read};
 use crate::archive::manifest::{Manifest, data_key};
@@ -12,10 +13,10 @@ use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::save::commit;
 use crate::pipeline::{Error, until_cancelled};
 use crate::report::{Events, ExitCode, Outcome, Phase, Problem};
+use crate::rules::adapt::{Adapt, AdaptOptions, Target};
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
-use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::store::Store;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -39,6 +40,9 @@ pub struct RestoreTask {
     /// `a=b`: objects of namespace `a` go to `b`.
     #[serde(default)]
     pub map_namespace: Vec<String>,
+    /// What else is to be different from what was saved.
+    #[serde(flatten)]
+    pub adapt: AdaptOptions,
     /// Plan only: nothing is written.
     #[serde(default)]
     pub dry_run: bool,
@@ -142,13 +146,17 @@ async fn restore(
     let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
     let asked = asked.map_err(|error| Usage(error.to_string()))?;
     check_mapping(&backup, &mapping)?;
+    let mut adapt = Adapt::new(&task.adapt, mapping.clone()).map_err(|error| Usage(error.to_string()))?;
     let chosen = chosen(&backup, task, &asked)?;
     let named = if task.objects.is_empty() { BTreeSet::new() } else { chosen.clone().unwrap_or_default() };
+    let here = cluster_uid(cluster, &cluster.discover().await.context("discovery")?).await?;
     let request = PlanRequest {
         backup: &backup,
         chosen,
         named,
         mapping: &mapping,
+        adapt: &adapt,
+        other_cluster: backup.manifest.cluster.uid != here,
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
@@ -163,8 +171,8 @@ async fn restore(
         }
         events.phase(Phase::Restoring);
         let owners = std::mem::take(&mut plan.owners);
-        let tidy = Tidy::committed()?;
         let kept_volumes = plan.kept_volumes(&backup, &mapping);
+        adapt.aim(Target { kept_volumes, plain_status: std::mem::take(&mut plan.plain_status) });
         let apply = Apply {
             cluster,
             store,
@@ -172,8 +180,7 @@ async fn restore(
             plan: &plan,
             mapping: &mapping,
             events: &events,
-            tidy: &tidy,
-            options: TidyOptions { with_status: false, keep_node_ports: false, kept_volumes: &kept_volumes },
+            adapt: &adapt,
             cancel: &context.cancel,
         };
         apply.run(owners).await.context("restoring")?

@@ -9,9 +9,9 @@ use crate::cluster::object::Created;
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::{Counts, Event, Events, Problem};
 use crate::resource::{Kind, ObjectName};
+use crate::rules::adapt::Adapt;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::owners::{Owners, Place, Uid};
-use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::rules::verdict::Verdict;
 use crate::rules::waves::Wave;
 use crate::store::Store;
@@ -84,10 +84,8 @@ pub struct Apply<'a> {
     pub mapping: &'a NamespaceMapping,
     /// Where to tell what happens.
     pub events: &'a Events,
-    /// What is taken out of objects.
-    pub tidy: &'a Tidy,
-    /// What stays all the same.
-    pub options: TidyOptions<'a>,
+    /// What is made of what was saved.
+    pub adapt: &'a Adapt,
     /// Ends it between two writes.
     pub cancel: &'a CancellationToken,
 }
@@ -138,7 +136,7 @@ impl Apply<'_> {
                 if tried < TRIES && may_come_right(&error) {
                     open.insert(item);
                 } else {
-                    self.fail(gathered, item, &error);
+                    self.fail(gathered, item, error.to_string());
                 }
             }
             if open.is_empty() {
@@ -194,7 +192,7 @@ impl Apply<'_> {
                     let share = u32::try_from(size).unwrap_or(KIB_IN_FLIGHT).min(KIB_IN_FLIGHT);
                     let room = room.clone().acquire_many_owned(share).await;
                     let room = room.map_err(|_| Error::Thread("nobody writes any more".to_owned()))?;
-                    let write = self.adapt(gathered, item, &tar, room)?;
+                    let Some(write) = self.adapt(gathered, item, &tar, room)? else { continue };
                     sender.send(write).await.map_err(|_| Error::Thread("nobody writes any more".to_owned()))?;
                 }
                 Ok(())
@@ -203,14 +201,14 @@ impl Apply<'_> {
         .await
     }
 
-    /// Makes of a saved object what is written.
+    /// Makes of a saved object what is written; nothing where a rule can't be applied to it.
     fn adapt(
         &self,
         gathered: &Mutex<Gathered>,
         item: usize,
         tar: &[u8],
         room: OwnedSemaphorePermit,
-    ) -> Result<Write, Error> {
+    ) -> Result<Option<Write>, Error> {
         let entry = &self.backup.index.entries()[self.plan.items[item].entry as usize];
         let kind = &self.backup.index.frame(entry).kind;
         let source = self.backup.index.object_name(entry);
@@ -220,8 +218,10 @@ impl Apply<'_> {
         };
         let mut object: Value =
             serde_json::from_slice(self.backup.index.object(entry, tar)?).map_err(|error| damaged(&error))?;
-        self.mapping.apply(kind, &mut object);
-        self.tidy.apply(kind, &mut object, &self.options);
+        if let Err(error) = self.adapt.apply(kind, &mut object) {
+            self.fail(gathered, item, error.to_string());
+            return Ok(None);
+        }
         let mut gathered = lock(gathered);
         for stripped in gathered.owners.rewrite(kind, &mut object) {
             let note =
@@ -229,14 +229,14 @@ impl Apply<'_> {
             gathered.restored.notes.push(note);
         }
         let body = serde_json::to_vec(&object).map_err(|error| damaged(&error))?;
-        Ok(Write {
+        Ok(Some(Write {
             item,
             kind: kind.clone(),
             name: target_name(kind, &source, self.mapping),
             was: entry.uid().cloned(),
             body: Bytes::from(body),
             _room: room,
-        })
+        }))
     }
 
     /// Notes what became of a write; a failure is returned for the caller to judge.
@@ -266,14 +266,14 @@ impl Apply<'_> {
         None
     }
 
-    fn fail(&self, gathered: &Mutex<Gathered>, item: usize, error: &ClusterError) {
+    fn fail(&self, gathered: &Mutex<Gathered>, item: usize, message: String) {
         let entry = &self.backup.index.entries()[self.plan.items[item].entry as usize];
         let kind = &self.backup.index.frame(entry).kind;
         let name = target_name(kind, &self.backup.index.object_name(entry), self.mapping);
-        let problem = Problem { subject: format!("{kind} {name}"), message: error.to_string() };
+        let problem = Problem { subject: format!("{kind} {name}"), message: message.clone() };
         self.events.send(Event::Problem(problem.clone()));
         let mut gathered = lock(gathered);
-        gathered.restored.applied.insert(item, Applied::Failed(error.to_string()));
+        gathered.restored.applied.insert(item, Applied::Failed(message));
         gathered.restored.problems.push(problem);
     }
 

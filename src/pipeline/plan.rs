@@ -11,9 +11,11 @@ use crate::cluster::discover::Discovery;
 use crate::id::Digest;
 use crate::report::{Counts, Events};
 use crate::resource::{Kind, ObjectName};
+use crate::rules::adapt::Adapt;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::owners::{Member, Owners, Place, Uid, places};
 use crate::rules::restorable::{Facts, Protected};
+use crate::rules::survey::Survey;
 use crate::rules::verdict::{self, Case, Line, Skip, Verdict, decide};
 use crate::rules::waves::wave_of;
 use crate::store::Store;
@@ -34,6 +36,10 @@ pub struct PlanRequest<'a> {
     pub named: BTreeSet<usize>,
     /// Where namespaces go.
     pub mapping: &'a NamespaceMapping,
+    /// What is made of what was saved.
+    pub adapt: &'a Adapt,
+    /// Whether the backup is another cluster's.
+    pub other_cluster: bool,
     /// What must be left alone.
     pub protected: Protected<'a>,
 }
@@ -59,8 +65,10 @@ pub struct Plan {
     pub digest: Digest,
     /// The uids that owners have in the target.
     pub owners: Owners,
-    /// Objects to be created that have finalizers, or were being deleted: worth a word to the person.
+    /// What is worth a word to the person of the objects to be created.
     pub notes: Vec<String>,
+    /// The kinds whose status is a field like any other.
+    pub plain_status: BTreeSet<String>,
 }
 
 impl Plan {
@@ -94,13 +102,16 @@ pub async fn make(
 ) -> Result<Plan, Error> {
     let backup = request.backup;
     let chosen = with_namespaces(backup, request.chosen.clone());
-    let facts = facts(store, backup, &chosen, events).await?;
+    let mut survey = Survey::new(request.adapt, request.other_cluster);
+    let facts = facts(store, backup, &chosen, &mut survey, events).await?;
     let discovery = cluster.discover().await?;
     let existing = Existing::list(cluster, &discovery, backup, &chosen, request.mapping).await?;
-    let mut plan = judge(request, &chosen, &facts, &discovery, &existing);
+    let mut plan = judge(request, &chosen, &facts, &survey, &discovery, &existing);
+    plan.plain_status = discovery.plain_status(survey.plain_status());
+    plan.notes.extend(survey_notes(backup, &plan, &survey));
     expect_owners(backup, &mut plan, &existing, request.mapping);
     place(backup, &mut plan);
-    plan.digest = digest(backup, &plan, request.mapping);
+    plan.digest = request.adapt.digest(digest(backup, &plan, request.mapping));
     Ok(plan)
 }
 
@@ -120,6 +131,7 @@ async fn facts(
     store: &dyn Store,
     backup: &Backup,
     chosen: &BTreeSet<usize>,
+    survey: &mut Survey<'_>,
     events: &Events,
 ) -> Result<HashMap<usize, Facts>, Error> {
     let entries = backup.index.entries();
@@ -130,7 +142,7 @@ async fn facts(
     fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
         let mut read = || {
             for number in by_frame.get(&frame).into_iter().flatten() {
-                facts.insert(*number, facts_of(backup, *number, &tar)?);
+                facts.insert(*number, facts_of(backup, *number, &tar, survey)?);
             }
             counts.objects = facts.len() as u64;
             counts.bytes += tar.len() as u64;
@@ -144,7 +156,7 @@ async fn facts(
 }
 
 /// The facts of an object, once it was found to be the one that the index names.
-fn facts_of(backup: &Backup, number: usize, tar: &[u8]) -> Result<Facts, Error> {
+fn facts_of(backup: &Backup, number: usize, tar: &[u8], survey: &mut Survey<'_>) -> Result<Facts, Error> {
     let entry = &backup.index.entries()[number];
     let kind = &backup.index.frame(entry).kind;
     let damaged = |why: String| {
@@ -154,7 +166,9 @@ fn facts_of(backup: &Backup, number: usize, tar: &[u8]) -> Result<Facts, Error> 
     let text =
         std::str::from_utf8(backup.index.object(entry, tar)?).map_err(|_| damaged("it is not UTF-8".to_owned()))?;
     check_identity(backup, number, text).map_err(damaged)?;
-    Facts::of(kind, text).map_err(|error| damaged(error.to_string()))
+    let facts = Facts::of(kind, text).map_err(|error| damaged(error.to_string()))?;
+    survey.look(number_of(number), kind, &facts, text).map_err(|error| damaged(error.to_string()))?;
+    Ok(facts)
 }
 
 /// An archive must not name one object in its index and hold another.
@@ -235,13 +249,20 @@ fn judge(
     request: &PlanRequest<'_>,
     chosen: &BTreeSet<usize>,
     facts: &HashMap<usize, Facts>,
+    survey: &Survey<'_>,
     discovery: &Discovery,
     existing: &Existing,
 ) -> Plan {
     let backup = request.backup;
     let services = services(backup, chosen);
     let defined = defined(backup, chosen);
-    let mut plan = Plan { items: Vec::new(), digest: Digest::of(b""), owners: Owners::default(), notes: Vec::new() };
+    let mut plan = Plan {
+        items: Vec::new(),
+        digest: Digest::of(b""),
+        owners: Owners::default(),
+        notes: Vec::new(),
+        plain_status: BTreeSet::new(),
+    };
     for &number in chosen {
         let entry = &backup.index.entries()[number];
         let kind = &backup.index.frame(entry).kind;
@@ -257,16 +278,38 @@ fn judge(
             served: discovery.serves(kind) || defined.contains(kind.key().as_str()),
             exists: existing.uid(kind, &target).is_some(),
         };
-        let verdict = decide(&case, &request.protected);
+        let left_behind = request.adapt.left_behind(source.namespace.as_deref(), own);
+        let refused = survey.refused(number_of(number));
+        let verdict = match decide(&case, &request.protected) {
+            Verdict::Create if let Some(reason) = left_behind => Verdict::Skip(Skip::NeverRestored(reason)),
+            Verdict::Create if let Some(reason) = refused => Verdict::Refused(reason.into()),
+            verdict => verdict,
+        };
         if verdict == Verdict::Create {
             plan.notes.extend(notes(kind, &source, own));
         }
         let owners = if verdict == Verdict::Create { own.owners().into() } else { Box::default() };
         let place = Place { wave: wave_of(kind), pass: 0 };
-        let entry = u32::try_from(number).unwrap_or(u32::MAX);
+        let entry = number_of(number);
         plan.items.push(PlanItem { entry, verdict, place, owners });
     }
     plan
+}
+
+/// An entry's number as it is kept in a plan.
+fn number_of(entry: usize) -> u32 {
+    u32::try_from(entry).unwrap_or(u32::MAX)
+}
+
+/// What the survey says of the objects that are to be created.
+fn survey_notes(backup: &Backup, plan: &Plan, survey: &Survey<'_>) -> Vec<String> {
+    let creates: HashSet<u32> =
+        plan.items.iter().filter(|item| item.verdict == Verdict::Create).map(|item| item.entry).collect();
+    let name = |number: u32| {
+        let entry = &backup.index.entries()[number as usize];
+        format!("{} {}", backup.index.frame(entry).kind, backup.index.object_name(entry))
+    };
+    survey.notes(|number| creates.contains(&number), name)
 }
 
 fn notes(kind: &Kind, name: &ObjectName, facts: &Facts) -> Vec<String> {

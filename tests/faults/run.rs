@@ -14,6 +14,7 @@ use kubectl_backup::operations::{self, Context, Done, Query, Task, Verb};
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::report::{Events, ExitCode, Outcome};
 use kubectl_backup::resource::Kind;
+use kubectl_backup::rules::adapt::AdaptOptions;
 use kubectl_backup::rules::claims::VolumeData;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,7 @@ impl Worker {
             objects: Vec::new(),
             namespaces: Vec::new(),
             map_namespace: Vec::new(),
+            adapt: AdaptOptions::default(),
             dry_run: false,
             approved: None,
         };
