@@ -29,6 +29,11 @@ impl Discovery {
         self.versions.get(&kind.key()).is_some_and(|versions| versions.contains(&kind.version))
     }
 
+    /// The versions in which objects of a kind are taken, the preferred one first; none where it isn't served.
+    pub fn versions(&self, key: &str) -> &[String] {
+        self.versions.get(key).map_or(&[], Vec::as_slice)
+    }
+
     /// The kinds, by key, whose status is a field like any other: they have no status subresource. `defined` are such
     /// kinds that are yet to be served.
     pub fn plain_status(&self, defined: &BTreeSet<String>) -> BTreeSet<String> {

@@ -1,5 +1,7 @@
 //! Carries out a plan: wave by wave and pass by pass, many objects at once within each.
 
+mod one;
+
 use super::Error;
 use super::fetch::{self, Backup};
 use super::plan::{Plan, target_name};
@@ -66,6 +68,8 @@ struct Write {
     name: ObjectName,
     was: Option<Uid>,
     body: Bytes,
+    /// What is written on its own once the object is there.
+    status: Option<Value>,
     /// Its share of [`KIB_IN_FLIGHT`].
     _room: OwnedSemaphorePermit,
 }
@@ -159,7 +163,7 @@ impl Apply<'_> {
         let write = async {
             let failed = writes
                 .map(|write| async move {
-                    let result = self.cluster.create(&write.kind, &write.name, write.body.clone()).await;
+                    let result = self.create(gathered, &write).await;
                     (write, result)
                 })
                 .buffer_unordered(WRITES)
@@ -228,13 +232,18 @@ impl Apply<'_> {
                 format!("`{kind}` `{source}`: the owner `{}` was taken out: {}", stripped.owner, stripped.reason);
             gathered.restored.notes.push(note);
         }
+        drop(gathered);
+        let kind = self.plan.written_as(kind);
+        object["apiVersion"] = kind.api_version().into();
+        let status = self.adapt.writes_status(&kind).then(|| object.get("status").cloned()).flatten();
         let body = serde_json::to_vec(&object).map_err(|error| damaged(&error))?;
         Ok(Some(Write {
             item,
-            kind: kind.clone(),
-            name: target_name(kind, &source, self.mapping),
+            name: target_name(&kind, &source, self.mapping),
+            kind,
             was: entry.uid().cloned(),
             body: Bytes::from(body),
+            status,
             _room: room,
         }))
     }

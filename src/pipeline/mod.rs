@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod plan;
 pub mod save;
 pub mod sweep;
+pub mod target;
 mod upload;
 
 use crate::report::ExitCode;

@@ -5,6 +5,7 @@
 
 use super::Error;
 use super::fetch::{self, Backup};
+use super::target::{self, GivenBack};
 use crate::archive;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
@@ -22,7 +23,7 @@ use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
-const EXISTS: Verdict = Verdict::Skip(Skip::Exists);
+pub(super) const EXISTS: Verdict = Verdict::Skip(Skip::Exists);
 /// Namespaces up to which each is listed on its own.
 const OWN_LISTS: usize = 16;
 
@@ -69,6 +70,10 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The kinds whose status is a field like any other.
     pub plain_status: BTreeSet<String>,
+    /// The versions, by key, of kinds that are written in another than their own.
+    pub versions: BTreeMap<String, String>,
+    /// The volumes that take claims back which are to be created, by the claim's entry.
+    pub given_back: HashMap<u32, GivenBack>,
 }
 
 impl Plan {
@@ -82,6 +87,12 @@ impl Plan {
             backup.index.frame(entry).kind.is("persistentvolumes").then(|| entry.name().to_owned())
         };
         self.items.iter().filter(kept).filter_map(volume).collect()
+    }
+
+    /// The kind in the version in which its objects are written.
+    pub fn written_as(&self, kind: &Kind) -> Kind {
+        let version = self.versions.get(&kind.key()).unwrap_or(&kind.version).clone();
+        Kind { version, ..kind.clone() }
     }
 
     /// How many objects are to be created.
@@ -106,9 +117,11 @@ pub async fn make(
     let facts = facts(store, backup, &chosen, &mut survey, events).await?;
     let discovery = cluster.discover().await?;
     let existing = Existing::list(cluster, &discovery, backup, &chosen, request.mapping).await?;
-    let mut plan = judge(request, &chosen, &facts, &survey, &discovery, &existing);
+    let versions = target::versions(cluster, &discovery, backup).await?;
+    let mut plan = judge(request, &chosen, &facts, &survey, versions, &discovery, &existing);
     plan.plain_status = discovery.plain_status(survey.plain_status());
     plan.notes.extend(survey_notes(backup, &plan, &survey));
+    target::give_back(cluster, &discovery, request, &mut plan, &survey).await?;
     expect_owners(backup, &mut plan, &existing, request.mapping);
     place(backup, &mut plan);
     plan.digest = request.adapt.digest(digest(backup, &plan, request.mapping));
@@ -250,6 +263,7 @@ fn judge(
     chosen: &BTreeSet<usize>,
     facts: &HashMap<usize, Facts>,
     survey: &Survey<'_>,
+    versions: BTreeMap<String, String>,
     discovery: &Discovery,
     existing: &Existing,
 ) -> Plan {
@@ -262,6 +276,8 @@ fn judge(
         owners: Owners::default(),
         notes: Vec::new(),
         plain_status: BTreeSet::new(),
+        versions,
+        given_back: HashMap::new(),
     };
     for &number in chosen {
         let entry = &backup.index.entries()[number];
@@ -275,7 +291,7 @@ fn judge(
             facts: own,
             service: services.get(&source).and_then(|service| facts.get(service)),
             named: request.named.contains(&number),
-            served: discovery.serves(kind) || defined.contains(kind.key().as_str()),
+            served: is_served(kind, discovery, &plan.versions, &defined),
             exists: existing.uid(kind, &target).is_some(),
         };
         let left_behind = request.adapt.left_behind(source.namespace.as_deref(), own);
@@ -294,6 +310,14 @@ fn judge(
         plan.items.push(PlanItem { entry, verdict, place, owners });
     }
     plan
+}
+
+/// Whether the target takes objects of a kind, or will. What it serves in other versions only, and not for want of the
+/// backup's own definition, it won't take in this one.
+fn is_served(kind: &Kind, discovery: &Discovery, versions: &BTreeMap<String, String>, defined: &HashSet<&str>) -> bool {
+    let key = kind.key();
+    let comes = discovery.versions(&key).is_empty() && defined.contains(key.as_str());
+    discovery.serves(kind) || versions.contains_key(&key) || comes
 }
 
 /// An entry's number as it is kept in a plan.

@@ -6,6 +6,7 @@
 
 mod names;
 pub mod pause;
+mod shapes;
 
 use super::mapping::NamespaceMapping;
 use super::modifiers::Modifiers;
@@ -134,6 +135,7 @@ impl Adapt {
             kept_volumes: &self.target.kept_volumes,
         };
         self.tidy.apply(kind, object, &options);
+        shapes::accepted(kind, object);
         self.mapping.apply(kind, object);
         let home = if kind.is("namespaces") { Some(name.as_str()) } else { namespace.as_deref() };
         if home.is_some_and(|home| self.mapping.target(home) != home) {

@@ -6,7 +6,8 @@
 //! what the API server serves is passed in as [`kinds::Served`].
 //!
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
-//! - `claims`: what a backup says of volume data that nothing saves
+//! - `accounts`: what a service account lacks that is there already
+//! - `claims`: what a backup says of volume data that nothing saves; volumes that wait for their claim to come back
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
 //! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
@@ -21,8 +22,10 @@
 //! - `survey`: what a plan says of objects beside their verdicts
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
+//! - `versions`: the version in which a kind is written that the target serves in others only
 //! - `verdict`: what happens to each object, and the digest of a plan
 
+pub mod accounts;
 pub mod adapt;
 pub mod builtin;
 pub mod claims;
@@ -42,6 +45,7 @@ mod spelling;
 pub mod survey;
 pub mod tidy;
 pub mod verdict;
+pub mod versions;
 mod walk;
 pub mod waves;
 

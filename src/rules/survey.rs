@@ -8,7 +8,7 @@ use super::adapt::{Adapt, Change};
 use super::gitops::{self, Manager};
 use super::json::{Text, parse};
 use super::restorable::{Facts, made_by_controller};
-use super::{Error, Labels};
+use super::{Error, Labels, claims};
 use crate::resource::Kind;
 use finds::Topic;
 use serde::Deserialize;
@@ -28,6 +28,7 @@ pub struct Survey<'a> {
     managers: Vec<(Manager, String)>,
     refused: HashMap<u32, String>,
     plain_status: BTreeSet<String>,
+    volumes: Vec<(u32, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,7 @@ impl<'a> Survey<'a> {
             managers: Vec::new(),
             refused: HashMap::new(),
             plain_status: BTreeSet::new(),
+            volumes: Vec::new(),
         }
     }
 
@@ -98,6 +100,9 @@ impl<'a> Survey<'a> {
                 self.plain_status.extend(object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned));
             }
         }
+        if kind.is("persistentvolumeclaims") {
+            self.volumes.extend(claims::volume_of(raw)?.map(|volume| (number, volume)));
+        }
         if !kind.is("secrets") && self.adapt.mapping().sources().any(|source| finds::names_host_in(raw, source)) {
             topics.insert(Topic::HostOfNamespace);
         }
@@ -130,6 +135,11 @@ impl<'a> Survey<'a> {
     /// The kinds that the backup's own definitions define without a status subresource, by key.
     pub fn plain_status(&self) -> &BTreeSet<String> {
         &self.plain_status
+    }
+
+    /// The claims with the volumes that they were bound to.
+    pub fn volumes(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.volumes.iter().map(|(number, volume)| (*number, volume.as_str()))
     }
 
     /// The notes for the person: of the objects for which `counts` says so, named by `name`.
