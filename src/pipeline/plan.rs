@@ -121,6 +121,7 @@ pub async fn make(
     let mut plan = judge(request, &chosen, &facts, &survey, versions, &discovery, &existing);
     plan.plain_status = discovery.plain_status(survey.plain_status());
     plan.notes.extend(survey_notes(backup, &plan, &survey));
+    target::missing_classes(cluster, &discovery, request, &mut plan).await?;
     target::give_back(cluster, &discovery, request, &mut plan, &survey).await?;
     expect_owners(backup, &mut plan, &existing, request.mapping);
     place(backup, &mut plan);

@@ -48,6 +48,31 @@ async fn is_unconverted(cluster: &Cluster, discovery: &Discovery, key: &str) -> 
     Ok(!definition.is_null() && strategy.is_none_or(|strategy| strategy == "None"))
 }
 
+/// Notes the storage classes that claims would get by a flag and that are nowhere.
+///
+/// # Errors
+/// The API server's.
+pub async fn missing_classes(
+    cluster: &Cluster,
+    discovery: &Discovery,
+    request: &PlanRequest<'_>,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    let Some(classes) = discovery.get("storageclasses.storage.k8s.io") else { return Ok(()) };
+    for class in request.adapt.new_storage_classes() {
+        let name = ObjectName::new(None, class);
+        let index = &request.backup.index;
+        let is_it = |item: &PlanItem| {
+            let entry = &index.entries()[item.entry as usize];
+            entry.name() == class && index.frame(entry).kind.is("storageclasses.storage.k8s.io")
+        };
+        if !plan.items.iter().any(is_it) && cluster.get(&classes.kind, &name).await?.is_none() {
+            plan.notes.push(format!("storage class `{class}` is not in this cluster: claims of it stay pending"));
+        }
+    }
+    Ok(())
+}
+
 /// A volume that was released by a claim that is restored.
 #[derive(Debug)]
 pub struct GivenBack {

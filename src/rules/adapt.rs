@@ -63,17 +63,17 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Change {
     /// `--map-storage-class`.
-    StorageClass(usize),
+    StorageClass(u16),
     /// `--map-image`.
-    Image(usize),
+    Image(u16),
     /// `--map-host`.
-    Host(usize),
+    Host(u16),
     /// `--suspend-cronjobs`.
     Suspended,
     /// `--scale-to-zero`.
     Scaled,
     /// A rule of `--modifiers`.
-    Rule(usize),
+    Rule(u16),
 }
 
 /// Makes of saved objects what is written.
@@ -115,6 +115,16 @@ impl Adapt {
     /// Where namespaces go.
     pub fn mapping(&self) -> &NamespaceMapping {
         &self.mapping
+    }
+
+    /// The storage classes that claims get by a flag.
+    pub fn new_storage_classes(&self) -> impl Iterator<Item = &str> {
+        self.storage_classes.new_ones()
+    }
+
+    /// Whether `--scale-to-zero` was given.
+    pub fn scales_to_zero(&self) -> bool {
+        self.options.scale_to_zero
     }
 
     /// Whether a flag may change objects: then it is worth trying that out before anything is written.
@@ -178,12 +188,12 @@ impl Adapt {
 
     /// All that flags ask for, in the order of the flags.
     pub fn wanted(&self) -> Vec<Change> {
-        let mut wanted: Vec<Change> = (0..self.storage_classes.len()).map(Change::StorageClass).collect();
-        wanted.extend((0..self.images.len()).map(Change::Image));
-        wanted.extend((0..self.hosts.len()).map(Change::Host));
+        let mut wanted: Vec<Change> = self.storage_classes.numbers().map(Change::StorageClass).collect();
+        wanted.extend(self.images.numbers().map(Change::Image));
+        wanted.extend(self.hosts.numbers().map(Change::Host));
         wanted.extend(self.options.suspend_cronjobs.then_some(Change::Suspended));
         wanted.extend(self.options.scale_to_zero.then_some(Change::Scaled));
-        wanted.extend((0..self.modifiers.len()).map(Change::Rule));
+        wanted.extend(self.modifiers.numbers().map(Change::Rule));
         wanted
     }
 
@@ -204,7 +214,8 @@ impl Adapt {
         if self.options == AdaptOptions::default() {
             return plan;
         }
-        Digest::of(format!("{plan}\n{:?}", self.options).as_bytes())
+        let options = serde_json::to_string(&self.options).unwrap_or_default();
+        Digest::of(format!("{plan}\n{options}").as_bytes())
     }
 }
 

@@ -50,14 +50,9 @@ impl Modifiers {
         file::parse(text).map_err(|why| Error::Modifiers { why })
     }
 
-    /// How many rules there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The numbers of the rules, from 0.
+    pub fn numbers(&self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).take(self.0.len())
     }
 
     /// Applies the rules whose conditions hold; tells which of them changed something. `namespace` and `name` are those that
@@ -71,12 +66,12 @@ impl Modifiers {
         namespace: Option<&str>,
         name: &str,
         object: &mut Value,
-    ) -> Result<Vec<usize>, Error> {
-        let holds = |(_, rule): &(usize, &Rule)| rule.conditions.hold(kind, namespace, name, object);
-        let chosen: Vec<(usize, &Rule)> = self.0.iter().enumerate().filter(holds).collect();
+    ) -> Result<Vec<u16>, Error> {
+        let holds = |(_, rule): &(u16, &Rule)| rule.conditions.hold(kind, namespace, name, object);
+        let chosen: Vec<(u16, &Rule)> = self.numbers().zip(&self.0).filter(holds).collect();
         let mut changed = Vec::new();
         for (at, rule) in chosen {
-            let fail = |why: String| Error::Modifier { rule: at + 1, why };
+            let fail = |why: String| Error::Modifier { rule: usize::from(at) + 1, why };
             let mut patched = object.clone();
             if rule.patches.apply(kind, &mut patched).map_err(fail)? && patched != *object {
                 check_identity(object, &patched).map_err(fail)?;

@@ -100,6 +100,9 @@ impl<'a> Survey<'a> {
                 self.plain_status.extend(object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned));
             }
         }
+        if kind.is("horizontalpodautoscalers.autoscaling") && self.adapt.scales_to_zero() {
+            topics.insert(Topic::Autoscaler);
+        }
         if kind.is("persistentvolumeclaims") {
             self.volumes.extend(claims::volume_of(raw)?.map(|volume| (number, volume)));
         }

@@ -31,29 +31,38 @@ impl Names {
         Ok(Self(names))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// The numbers of the pairs.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).take(self.0.len())
+    }
+
+    /// What stands behind the `=`.
+    pub(super) fn new_ones(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(_, to)| to.as_str())
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (u16, &str, &str)> {
+        self.numbers().zip(&self.0).map(|(number, (from, to))| (number, from.as_str(), to.as_str()))
     }
 
     /// The pair as it was typed.
-    pub(super) fn text(&self, at: usize) -> String {
-        self.0.get(at).map(|(from, to)| format!("{from}={to}")).unwrap_or_default()
+    pub(super) fn text(&self, number: u16) -> String {
+        self.0.get(usize::from(number)).map(|(from, to)| format!("{from}={to}")).unwrap_or_default()
     }
 
-    fn exact(&self, name: &str) -> Option<(usize, String)> {
-        self.0.iter().enumerate().find(|(_, (from, _))| from == name).map(|(at, (_, to))| (at, to.clone()))
+    fn exact(&self, name: &str) -> Option<(u16, String)> {
+        self.pairs().find(|(_, from, _)| *from == name).map(|(number, _, to)| (number, to.to_owned()))
     }
 
     /// The new name by the longest `FROM` for which `rename` finds one.
-    fn longest(&self, rename: impl Fn(&str, &str) -> Option<String>) -> Option<(usize, String)> {
-        let pairs = self.0.iter().enumerate();
-        let found = pairs.filter_map(|(at, (from, to))| rename(from, to).map(|new| (from.len(), at, new)));
-        found.max_by_key(|(length, ..)| *length).map(|(_, at, new)| (at, new))
+    fn longest(&self, rename: impl Fn(&str, &str) -> Option<String>) -> Option<(u16, String)> {
+        let found = self.pairs().filter_map(|(number, from, to)| rename(from, to).map(|new| (from.len(), number, new)));
+        found.max_by_key(|(length, ..)| *length).map(|(_, number, new)| (number, new))
     }
 }
 
 /// Replaces a text where `rename` knows a new one.
-fn rename(value: &mut Value, to: impl Fn(&str) -> Option<(usize, String)>, changed: &mut impl FnMut(usize)) {
+fn rename(value: &mut Value, to: impl Fn(&str) -> Option<(u16, String)>, changed: &mut impl FnMut(u16)) {
     if let Some((at, new)) = value.as_str().and_then(to) {
         *value = new.into();
         changed(at);
@@ -96,11 +105,11 @@ pub(super) fn storage_classes(names: &Names, kind: &Kind, object: &mut Value, ch
     }
 }
 
-fn rename_keys(map: &mut Map<String, Value>, to: impl Fn(&str) -> Option<(usize, String)>) -> Vec<usize> {
+fn rename_keys(map: &mut Map<String, Value>, to: impl Fn(&str) -> Option<(u16, String)>) -> Vec<u16> {
     let renamed: Vec<_> = map.keys().filter_map(|key| to(key).map(|(at, new)| (key.clone(), at, new))).collect();
     // taken out first: names may be swapped
     let values: Vec<_> = renamed.into_iter().map(|(key, at, new)| (map.remove(&key), at, new)).collect();
-    let insert = |(value, at, new): (Option<Value>, usize, String)| {
+    let insert = |(value, at, new): (Option<Value>, u16, String)| {
         map.insert(new, value.unwrap_or_default());
         at
     };
@@ -121,7 +130,7 @@ pub(super) fn images(names: &Names, kind: &Kind, object: &mut Value, changes: &m
 
 /// What an image is called now. Where no `FROM` fits it as it is written, its full name is tried: `nginx` is
 /// `docker.io/library/nginx`.
-fn image_name(names: &Names, image: &str) -> Option<(usize, String)> {
+fn image_name(names: &Names, image: &str) -> Option<(u16, String)> {
     let rename = |image: &str| {
         names.longest(|from, to| {
             let rest = image.strip_prefix(from)?;
@@ -174,7 +183,7 @@ pub(super) fn hosts(names: &Names, kind: &Kind, object: &mut Value, changes: &mu
     });
 }
 
-fn host_name(names: &Names, host: &str) -> Option<(usize, String)> {
+fn host_name(names: &Names, host: &str) -> Option<(u16, String)> {
     names.longest(|from, to| match host.strip_suffix(from)? {
         "" => Some(to.to_owned()),
         above if above.ends_with('.') => Some(format!("{above}{to}")),
@@ -204,7 +213,7 @@ mod tests {
 
     #[test]
     fn pairs_are_read() {
-        assert_eq!(names(&[]).len(), 0);
+        assert_eq!(names(&[]).numbers().count(), 0);
         assert_eq!(names(&["a=b", "c=d"]).text(1), "c=d");
         for bad in [&["a"][..], &["a="], &["=b"], &["a=b=c"], &["a=b", "a=c"], &["a b=c"], &["a=b\n"]] {
             let texts: Vec<String> = bad.iter().map(|&text| text.to_owned()).collect();

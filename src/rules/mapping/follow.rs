@@ -154,8 +154,10 @@ mod tests {
         json!({"affinity": {"podAffinity": both, "podAntiAffinity": both}})
     }
 
-    /// Kinds with objects that name a namespace.
-    fn cases() -> Vec<(&'static str, fn(&str) -> Value)> {
+    /// A kind, and an object of it that names a namespace.
+    type Case = (&'static str, fn(&str) -> Value);
+
+    fn cases() -> Vec<Case> {
         vec![
             (
                 "persistentvolumes",

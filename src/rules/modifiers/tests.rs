@@ -8,7 +8,7 @@ const MERGE: &str = include_str!("../../../tests/fixtures/modifiers/velero-merge
 const CLAIMS: &str = "persistentvolumeclaims";
 const DEPLOYMENTS: &str = "deployments.apps";
 
-fn modified(file: &str, key: &str, mut object: Value) -> (Value, Vec<usize>) {
+fn modified(file: &str, key: &str, mut object: Value) -> (Value, Vec<u16>) {
     let text = |pointer: &str, object: &Value| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let (namespace, name) = (text("/metadata/namespace", &object), text("/metadata/name", &object).unwrap_or_default());
     let modifiers = Modifiers::parse(file).unwrap_or_else(|error| panic!("{error}"));

@@ -21,6 +21,7 @@ pub(super) enum Topic {
     Disk,
     NodeName,
     HostOfNamespace,
+    Autoscaler,
 }
 
 impl Topic {
@@ -41,6 +42,7 @@ impl Topic {
             Self::Disk => ("volume names", "volumes name"),
             Self::NodeName => ("object wants", "objects want"),
             Self::HostOfNamespace => ("object may name", "objects may name"),
+            Self::Autoscaler => ("autoscaler", "autoscalers"),
         };
         let what = match self {
             Self::ClusterAdmin => " the rights of cluster-admin",
@@ -51,7 +53,7 @@ impl Topic {
             Self::Disk => " a disk of the old place",
             Self::NodeName => " a node by its name",
             Self::HostOfNamespace => " a host in a namespace that is mapped",
-            Self::Rbac | Self::Admission | Self::Definitions | Self::TargetGroup => "",
+            Self::Rbac | Self::Admission | Self::Definitions | Self::TargetGroup | Self::Autoscaler => "",
         };
         format!("{count} {}{what}", if count == 1 { one } else { many })
     }
@@ -74,6 +76,7 @@ impl Topic {
             Self::NodeName => {
                 "no node here has the name, and the pods would stay pending; change it with `--modifiers`"
             }
+            Self::Autoscaler => "they leave alone what has no replicas, and take over once it has some",
             Self::HostOfNamespace => "host names in texts stay as they are; change them with `--modifiers`",
         }
     }

@@ -184,6 +184,22 @@ fn what_flags_change_is_counted_and_what_they_miss_is_told() {
 }
 
 #[test]
+fn autoscalers_are_named_where_all_is_scaled_to_zero() {
+    for (scale_to_zero, expected) in [(false, 0), (true, 1)] {
+        let adapt = adapt(AdaptOptions { scale_to_zero, ..AdaptOptions::default() }, &[]);
+        let found =
+            notes(&adapt, false, &[("horizontalpodautoscalers.autoscaling", json!({"metadata": {"name": "a"}}))]);
+        let told = found.iter().filter(|note| note.starts_with("1 autoscaler (#0): they leave alone")).count();
+        assert_eq!(told, expected, "{found:?}");
+    }
+}
+
+#[test]
+fn a_find_takes_little_memory() {
+    assert!(size_of::<(u32, Find)>() <= 12, "{}", size_of::<(u32, Find)>());
+}
+
+#[test]
 fn only_a_few_are_named_and_only_those_that_count() {
     let none = adapt(AdaptOptions::default(), &[]);
     let mut survey = Survey::new(&none, false);
