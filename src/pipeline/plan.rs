@@ -5,7 +5,7 @@
 
 use super::Error;
 use super::fetch::{self, Backup};
-use super::target::{self, GivenBack};
+use super::target;
 use crate::archive;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
@@ -73,7 +73,7 @@ pub struct Plan {
     /// The versions, by key, of kinds that are written in another than their own.
     pub versions: BTreeMap<String, String>,
     /// The volumes that take claims back which are to be created, by the claim's entry.
-    pub given_back: HashMap<u32, GivenBack>,
+    pub given_back: HashMap<u32, (Kind, ObjectName)>,
 }
 
 impl Plan {

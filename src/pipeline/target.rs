@@ -73,15 +73,6 @@ pub async fn missing_classes(
     Ok(())
 }
 
-/// A volume that was released by a claim that is restored.
-#[derive(Debug)]
-pub struct GivenBack {
-    /// The volume.
-    pub volume: ObjectName,
-    /// What has to be written to it, so that it takes the claim.
-    pub patch: Value,
-}
-
 /// Finds the released volumes of claims that are to be created, and notes them in the plan.
 ///
 /// # Errors
@@ -114,11 +105,11 @@ pub async fn give_back(
         let Some(bytes) = cluster.get(&volumes.kind, &name).await? else { continue };
         let live: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let claim = index.object_name(entry);
-        if let Some(patch) = claims::given_back(&live, &claim, &was.to_string()) {
+        if claims::given_back(&live, &claim, &was.to_string()).is_some() {
             plan.notes.push(format!(
                 "volume `{volume}` was released by claim `{claim}`, which is restored: it is given back to it"
             ));
-            plan.given_back.insert(number, GivenBack { volume: name, patch });
+            plan.given_back.insert(number, (volumes.kind.clone(), name));
         }
     }
     Ok(())

@@ -4,23 +4,17 @@ use super::{Apply, Gathered, Write, lock};
 use crate::cluster::Error as ClusterError;
 use crate::cluster::object::{Created, Meta};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::accounts;
+use crate::rules::{accounts, claims};
 use serde_json::{Value, json};
 use std::sync::Mutex;
+
+/// How often a change of something that others change too is tried.
+const TRIES: u32 = 5;
 
 impl Apply<'_> {
     /// Creates an object.
     pub(super) async fn create(&self, gathered: &Mutex<Gathered>, write: &Write) -> Result<Created, ClusterError> {
-        if let Some(given_back) = self.plan.given_back.get(&self.plan.items[write.item].entry) {
-            let volumes = Kind {
-                group: String::new(),
-                version: "v1".to_owned(),
-                kind: "PersistentVolume".to_owned(),
-                resource: "persistentvolumes".to_owned(),
-                namespaced: false,
-            };
-            self.cluster.merge(&volumes, &given_back.volume, None, &given_back.patch).await?;
-        }
+        self.give_back(write).await?;
         let created = self.cluster.create(&write.kind, &write.name, write.body.clone()).await?;
         match &created {
             Created::Made(meta) => self.write_status(write, meta).await?,
@@ -28,6 +22,14 @@ impl Apply<'_> {
             Created::Exists => (),
         }
         Ok(created)
+    }
+
+    /// Lets a claim's released volume take it again.
+    async fn give_back(&self, write: &Write) -> Result<(), ClusterError> {
+        let given_back = self.plan.given_back.get(&self.plan.items[write.item].entry);
+        let (Some((kind, volume)), Some(was)) = (given_back, &write.was) else { return Ok(()) };
+        let was = was.to_string();
+        self.change(kind, volume, |live| claims::given_back(live, &write.name, &was)).await.map(|_| ())
     }
 
     /// Writes the status of what was just made, where it was asked for and is a resource of its own.
@@ -39,16 +41,35 @@ impl Apply<'_> {
 
     /// Adds to a service account that appeared in the meantime what it lacks.
     async fn complete(&self, gathered: &Mutex<Gathered>, write: &Write) -> Result<(), ClusterError> {
-        let Some(live) = self.cluster.get(&write.kind, &write.name).await? else { return Ok(()) };
-        let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
-        let Some(patch) = accounts::lacking(&read(&live), &read(&write.body)) else { return Ok(()) };
-        self.cluster.merge(&write.kind, &write.name, None, &patch).await?;
-        let ObjectName { namespace, name } = &write.name;
-        let namespace = namespace.as_deref().unwrap_or_default();
-        let note = format!(
-            "the service account `{namespace}/{name}` was there already, as every namespace is given its own: what it lacked was added"
-        );
-        lock(gathered).restored.notes.push(note);
+        let saved: Value = serde_json::from_slice(&write.body).unwrap_or_default();
+        if self.change(&write.kind, &write.name, |live| accounts::lacking(live, &saved)).await? {
+            let note = format!(
+                "the service account `{}` was there already, as every namespace is given its own: what it lacked was added",
+                write.name
+            );
+            lock(gathered).restored.notes.push(note);
+        }
         Ok(())
+    }
+
+    /// Changes an object that is there, by a patch that names the resource version it was made for, until there is nothing
+    /// left to change; whether there was anything. A version that is outdated may be so by our own patch whose answer got
+    /// lost.
+    async fn change(
+        &self,
+        kind: &Kind,
+        name: &ObjectName,
+        patch: impl Fn(&Value) -> Option<Value>,
+    ) -> Result<bool, ClusterError> {
+        let mut tried = 0;
+        loop {
+            let Some(live) = self.cluster.get(kind, name).await? else { return Ok(tried > 0) };
+            let Some(patch) = patch(&serde_json::from_slice(&live).unwrap_or_default()) else { return Ok(tried > 0) };
+            tried += 1;
+            match self.cluster.merge(kind, name, None, &patch).await {
+                Err(error) if error.code() == Some(409) && tried < TRIES => (),
+                other => return other.map(|()| true),
+            }
+        }
     }
 }
