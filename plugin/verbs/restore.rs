@@ -42,8 +42,6 @@ pub(crate) struct Args {
     /// Restore what was in namespace OLD into namespace NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = mapping)]
     pub(crate) map_namespace: Vec<String>,
-    #[command(flatten)]
-    pub(crate) adapt: AdaptArgs,
     /// With client: show the plan and write nothing
     #[arg(long, value_name = "none|client", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
@@ -63,6 +61,9 @@ pub(crate) struct Args {
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    // last: its heading would take in what follows
+    #[command(flatten)]
+    pub(crate) adapt: AdaptArgs,
 }
 
 /// `--dry-run`.

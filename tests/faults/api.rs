@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) unordered: bool,
     /// Whether a group's server is down.
     pub(crate) stale: bool,
+    /// Whether a new namespace is given a service account at once, as a controller does.
+    pub(crate) appearing: bool,
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
@@ -101,6 +103,7 @@ impl Api {
             broken: Vec::new(),
             unordered: false,
             stale: false,
+            appearing: false,
             seen: Vec::new(),
             counts: BTreeMap::new(),
             rules: Vec::new(),
@@ -303,6 +306,7 @@ impl State {
                 None => refusal(404, "NotFound"),
             },
             ("POST", None) => self.create(asked, kind, namespace, body),
+            ("PATCH", Some(name)) => self.merge(kind, &place(namespace, name), body),
             _ => refusal(405, "MethodNotAllowed"),
         }
     }
@@ -409,7 +413,27 @@ impl State {
         }
         let meta = object["metadata"].to_string();
         self.world.insert(number, &place, Some((object.to_string(), meta)));
+        if self.appearing && KINDS[number].resource == "namespaces" {
+            let pulls = r#""imagePullSecrets":[{"name":"its-own"}]"#;
+            self.world.put("serviceaccounts", Some(&name), "default", "", pulls);
+        }
         (201, None, answer)
+    }
+
+    /// A merge patch; one that names another resource version is refused.
+    fn merge(&mut self, number: usize, place: &str, body: &[u8]) -> Answer {
+        let Some(text) = self.world.get(number, place) else { return refusal(404, "NotFound") };
+        let (mut object, mut patch) =
+            (serde_json::from_str::<Value>(text).unwrap(), serde_json::from_slice::<Value>(body).unwrap());
+        let wanted = patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+        if wanted.is_some_and(|wanted| wanted != object["metadata"]["resourceVersion"]) {
+            return refusal(409, "Conflict");
+        }
+        json_patch::merge(&mut object, &patch);
+        object["metadata"]["resourceVersion"] = json!(self.world.next(number).to_string());
+        let meta = object["metadata"].to_string();
+        self.world.insert(number, place, Some((object.to_string(), meta)));
+        ok(&object)
     }
 }
 
