@@ -3,6 +3,7 @@
 use super::{Apply, Gathered, Write, lock};
 use crate::cluster::Error as ClusterError;
 use crate::cluster::object::{Created, Meta};
+use crate::report::{Event, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::{accounts, claims};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ impl Apply<'_> {
         self.give_back(write).await?;
         let created = self.cluster.create(&write.kind, &write.name, write.body.clone()).await?;
         match &created {
-            Created::Made(meta) => self.write_status(write, meta).await?,
+            Created::Made(meta) => self.write_status(gathered, write, meta).await,
             Created::Exists if write.kind.is("serviceaccounts") => self.complete(gathered, write).await?,
             Created::Exists => (),
         }
@@ -32,11 +33,17 @@ impl Apply<'_> {
         self.change(kind, volume, |live| claims::given_back(live, &write.name, &was)).await.map(|_| ())
     }
 
-    /// Writes the status of what was just made, where it was asked for and is a resource of its own.
-    async fn write_status(&self, write: &Write, meta: &Meta) -> Result<(), ClusterError> {
-        let Some(status) = &write.status else { return Ok(()) };
+    /// Writes the status of what was just made, where it was asked for and is a resource of its own. A failure is a problem,
+    /// and not that of the create: tried again, it would find the object there and leave it alone.
+    async fn write_status(&self, gathered: &Mutex<Gathered>, write: &Write, meta: &Meta) {
+        let Some(status) = &write.status else { return };
         let patch = json!({"metadata": {"uid": meta.uid}, "status": status});
-        self.cluster.merge(&write.kind, &write.name, Some("status"), &patch).await
+        if let Err(error) = self.cluster.merge(&write.kind, &write.name, Some("status"), &patch).await {
+            let message = format!("it was made, but without its status: {error}");
+            let problem = Problem { subject: format!("{} {}", write.kind, write.name), message };
+            self.events.send(Event::Problem(problem.clone()));
+            lock(gathered).restored.problems.push(problem);
+        }
     }
 
     /// Adds to a service account that appeared in the meantime what it lacks.
