@@ -16,6 +16,7 @@ use kubectl_backup::operations::restore::{DryRun, RestoreResult, RestoreTask};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::pipeline::adapt::Adaptation;
 use kubectl_backup::pipeline::fetch;
+use kubectl_backup::rules::adapt::AdaptOptions;
 use kubectl_backup::rules::mapping::NamespaceMapping;
 use kubectl_backup::rules::selection::Selection;
 use kubectl_backup::rules::verdict::Existing;
@@ -108,7 +109,17 @@ impl Bench {
         let map_namespace = mapping.to_vec();
         let (objects, namespaces) = (Vec::new(), Vec::new());
         let existing = Existing::Skip;
-        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, existing, dry_run, approved: None })
+        let adapt = AdaptOptions::default();
+        Verb::Restore(RestoreTask {
+            query,
+            objects,
+            namespaces,
+            map_namespace,
+            adapt,
+            existing,
+            dry_run,
+            approved: None,
+        })
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.
@@ -139,7 +150,7 @@ impl Bench {
             .filter(|item| item.verdict == "create")
             .map(|item| (item.kind.as_str(), item.namespace.as_deref(), item.name.as_str()))
             .collect();
-        let adaptation = Adaptation::new(NamespaceMapping::parse(mapping)?)?;
+        let adaptation = Adaptation::new(&AdaptOptions::default(), NamespaceMapping::parse(mapping)?)?;
         let backup = fetch::open(&*self.store, &self.backup.id).await?;
         let mut bodies = Bodies::new();
         let mut tars = BTreeMap::new();
@@ -155,7 +166,7 @@ impl Bench {
                 continue;
             }
             let mut object = serde_json::from_slice(backup.index.object(entry, &tars[&entry.frame()])?)?;
-            adaptation.apply(kind, &mut object);
+            adaptation.apply(kind, &mut object)?;
             let path = kind.list_path(target.namespace.as_deref());
             let body = Bytes::from(serde_json::to_vec(&object)?);
             bodies.entry(wave_of(kind)).or_default().push(Post { path, body });

@@ -4,6 +4,7 @@
 mod selection;
 
 pub(crate) use selection::SelectionArgs;
+pub(crate) mod adapt;
 
 use crate::screen::ColorChoice;
 use crate::text::duration;

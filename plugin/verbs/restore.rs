@@ -3,6 +3,7 @@
 mod plan_file;
 mod shown;
 
+use crate::args::adapt::AdaptArgs;
 use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
 use crate::ask;
 use crate::failure::Failure;
@@ -91,6 +92,9 @@ pub(crate) struct Args {
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    // last: its heading would take in what follows
+    #[command(flatten)]
+    pub(crate) adapt: AdaptArgs,
 }
 
 /// `--dry-run`.
@@ -159,6 +163,7 @@ impl Args {
             namespaces: self.namespaces.clone(),
             map_namespace: self.map_namespace.clone(),
             existing: self.existing.into(),
+            adapt: self.adapt.options(),
             dry_run,
             approved,
         })

@@ -32,6 +32,8 @@ pub(super) struct Call {
     pub(super) method: http::Method,
     pub(super) uri: String,
     pub(super) accept: &'static str,
+    /// What the body is.
+    pub(super) content: &'static str,
     pub(super) body: Bytes,
     /// Whether the answer's texts may echo Secret values.
     pub(super) secret: bool,
@@ -46,6 +48,7 @@ impl Call {
             method: http::Method::GET,
             uri: uri.into(),
             accept: JSON,
+            content: JSON,
             body: Bytes::new(),
             secret: false,
         }
@@ -56,7 +59,7 @@ impl Call {
             .method(self.method.clone())
             .uri(&self.uri)
             .header(header::ACCEPT, self.accept)
-            .header(header::CONTENT_TYPE, JSON)
+            .header(header::CONTENT_TYPE, self.content)
             .body(Body::from(self.body.clone()))
             .map_err(|error| Error::Answer { what: self.what.clone(), message: error.to_string() })
     }

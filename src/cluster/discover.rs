@@ -19,12 +19,26 @@ pub struct Discovery {
     pub stale: Vec<String>,
     /// Every version of every kind, by key.
     versions: BTreeMap<String, Vec<String>>,
+    /// The kinds whose status can't be written on its own, by key.
+    plain_status: BTreeSet<String>,
 }
 
 impl Discovery {
     /// Whether objects of this kind are taken in this very version.
     pub fn serves(&self, kind: &Kind) -> bool {
         self.versions.get(&kind.key()).is_some_and(|versions| versions.contains(&kind.version))
+    }
+
+    /// The versions in which objects of a kind are taken, the preferred one first; none where it isn't served.
+    pub fn versions(&self, key: &str) -> &[String] {
+        self.versions.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The kinds, by key, whose status is a field like any other: they have no status subresource. `defined` are such
+    /// kinds that are yet to be served.
+    pub fn plain_status(&self, defined: &BTreeSet<String>) -> BTreeSet<String> {
+        let coming = defined.iter().filter(|key| !self.versions.contains_key(*key));
+        self.plain_status.iter().chain(coming).cloned().collect()
     }
 
     /// Whether a CustomResourceDefinition, as the API server sent it, is established: its kind can have objects.
@@ -109,7 +123,7 @@ struct ApiServiceSpec {
 fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery {
     let mut kinds = BTreeMap::<String, Served>::new();
     let mut versions = BTreeMap::<String, Vec<String>>::new();
-    let mut stale = Vec::new();
+    let (mut stale, mut plain_status) = (Vec::new(), BTreeSet::new());
     for group in core.items.into_iter().chain(groups.items) {
         let name = group.metadata.and_then(|metadata| metadata.name).unwrap_or_default();
         for in_version in group.versions {
@@ -118,14 +132,18 @@ fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery
                 stale.push(if name.is_empty() { version.clone() } else { format!("{name}/{version}") });
             }
             for resource in in_version.resources {
+                let has_status = resource.subresources.iter().any(|part| part.subresource.as_deref() == Some("status"));
                 let Some(served) = served(&name, &version, resource) else { continue };
+                if !has_status {
+                    plain_status.insert(served.kind.key());
+                }
                 versions.entry(served.kind.key()).or_default().push(version.clone());
                 // versions come in the group's order of preference
                 kinds.entry(served.kind.key()).or_insert(served);
             }
         }
     }
-    Discovery { kinds: kinds.into_values().collect(), stale, versions }
+    Discovery { kinds: kinds.into_values().collect(), stale, versions, plain_status }
 }
 
 /// A resource that has a name and a kind; subresources without a parent of their own have none.

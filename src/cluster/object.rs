@@ -1,6 +1,6 @@
 //! Single objects: read as raw JSON, created, replaced, deleted; and each write tried out with `dryRun=All`.
 
-use super::call::{Call, parse, pause};
+use super::call::{Call, JSON, TRIES as READS, parse, pause, retried};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -99,6 +99,7 @@ impl Cluster {
             method: Method::POST,
             uri: format!("{}?fieldManager={FIELD_MANAGER}", kind.list_path(name.namespace.as_deref())),
             accept: METADATA,
+            content: JSON,
             body,
             secret: kind.is("secrets"),
         };
@@ -174,6 +175,33 @@ impl Cluster {
     /// As [`Cluster::rehearse_create`].
     pub async fn rehearse_delete(&self, kind: &Kind, name: &ObjectName, state: &State) -> Result<(), Error> {
         self.bytes(&delete_call(kind, name, state, Dependents::Orphaned, &["All"])).await.map(drop)
+    }
+
+    /// Merges a patch into an object, or into a part of it that is a resource of its own (`status`). A patch that names the
+    /// uid or the resource version is refused where the object is another by now; it must change nothing when it is sent
+    /// twice.
+    ///
+    /// # Errors
+    /// The API server's refusal, or the connection's failure after all tries.
+    pub async fn merge(
+        &self,
+        kind: &Kind,
+        name: &ObjectName,
+        part: Option<&str>,
+        patch: &serde_json::Value,
+    ) -> Result<(), Error> {
+        let path = object_path(kind, name);
+        let part = part.map_or_else(String::new, |part| format!("/{part}"));
+        let call = Call {
+            what: format!("writing{} `{kind}` `{name}`", part.replace('/', " the ")),
+            method: Method::PATCH,
+            uri: format!("{path}{part}?fieldManager={FIELD_MANAGER}"),
+            accept: METADATA,
+            content: "application/merge-patch+json",
+            body: Bytes::from(patch.to_string()),
+            secret: kind.is("secrets"),
+        };
+        retried(READS, || async { self.collected(&call).await.map(|_| ()) }).await
     }
 
     async fn write(&self, call: &Call) -> Result<Meta, Error> {

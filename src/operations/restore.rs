@@ -16,6 +16,7 @@ use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::{Error, catalog, until_cancelled};
 use crate::report::{Events, Outcome, Phase};
+use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
@@ -43,6 +44,9 @@ pub struct RestoreTask {
     /// `a=b`: objects of namespace `a` go to `b`.
     #[serde(default)]
     pub map_namespace: Vec<String>,
+    /// What else is to be different from what was saved.
+    #[serde(flatten)]
+    pub adapt: AdaptOptions,
     /// What becomes of objects that are there already.
     #[serde(default)]
     pub existing: Existing,
@@ -109,13 +113,15 @@ async fn restore(
     let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
     let asked = asked.map_err(|error| Usage(error.to_string()))?;
     check_mapping(&backup, &mapping)?;
+    let adaptation = Adaptation::new(&task.adapt, mapping).map_err(|error| Usage(error.to_string()))?;
     let chosen = chosen(&backup, task, &asked)?;
     let named = if task.objects.is_empty() { BTreeSet::new() } else { chosen.clone().unwrap_or_default() };
     let request = PlanRequest {
         backup: &backup,
         chosen,
         named,
-        adaptation: Adaptation::new(mapping)?,
+        adaptation,
+        other_cluster: backup.manifest.cluster.uid != cluster_uid,
         discovery: &discovery,
         existing: task.existing,
         seal: &approval::seal(task, &backup.manifest, &cluster_uid)?,

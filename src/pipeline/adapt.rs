@@ -3,62 +3,92 @@
 
 use super::fetch::Backup;
 use crate::resource::{Kind, ObjectName};
+use crate::rules::adapt::{Adapt, AdaptOptions};
 use crate::rules::mapping::NamespaceMapping;
-use crate::rules::tidy::{Tidy, TidyOptions};
-use crate::{archive, cluster};
+use crate::{archive, cluster, rules};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// All that changes an object on its way from a backup into a cluster.
 #[derive(Debug)]
 pub struct Adaptation {
-    mapping: NamespaceMapping,
-    tidy: Tidy,
-    kept_volumes: BTreeSet<String>,
+    rules: Arc<Adapt>,
+    /// The versions, by key, of kinds that are written in another than their own.
+    versions: BTreeMap<String, String>,
 }
 
 impl Adaptation {
-    /// What a restore with this mapping does.
+    /// What a restore with these options does.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the person who typed them.
+    pub fn new(options: &AdaptOptions, mapping: NamespaceMapping) -> Result<Self, rules::Error> {
+        Ok(Self { rules: Arc::new(Adapt::new(options, mapping)?), versions: BTreeMap::new() })
+    }
+
+    /// What a restore does that nobody asked for anything.
     ///
     /// # Errors
     /// When the committed list of what is taken out is damaged.
-    pub fn new(mapping: NamespaceMapping) -> Result<Self, crate::rules::Error> {
-        Ok(Self { mapping, tidy: Tidy::committed()?, kept_volumes: BTreeSet::new() })
+    pub fn plain() -> Result<Self, rules::Error> {
+        Self::new(&AdaptOptions::default(), NamespaceMapping::default())
     }
 
     /// Where namespaces go.
     pub fn mapping(&self) -> &NamespaceMapping {
-        &self.mapping
+        self.rules.mapping()
     }
 
-    /// The volumes that restored claims may name.
-    pub fn keep_volumes(&mut self, names: BTreeSet<String>) {
-        self.kept_volumes = names;
+    /// The rules of it.
+    pub fn rules(&self) -> &Arc<Adapt> {
+        &self.rules
     }
 
-    /// Makes of a saved object what is written. Returns notes for the person.
-    pub fn apply(&self, kind: &Kind, object: &mut Value) -> Vec<String> {
-        let options = TidyOptions { kept_volumes: &self.kept_volumes, ..TidyOptions::default() };
-        self.mapping.apply(kind, object);
-        self.tidy.apply(kind, object, &options);
-        Vec::new()
+    /// Says in which versions kinds are written that the target doesn't serve in theirs.
+    pub(super) fn write_as(&mut self, versions: BTreeMap<String, String>) {
+        self.versions = versions;
+    }
+
+    /// Whether the target takes a kind in another version than its own.
+    pub(super) fn converts(&self, kind: &Kind) -> bool {
+        self.versions.contains_key(&kind.key())
+    }
+
+    /// The kind in the version in which its objects are written.
+    pub fn written_as(&self, kind: &Kind) -> Kind {
+        let version = self.versions.get(&kind.key()).unwrap_or(&kind.version).clone();
+        Kind { version, ..kind.clone() }
+    }
+
+    /// Makes of a saved object what is written.
+    ///
+    /// # Errors
+    /// When a person's rule can't be applied to it.
+    pub fn apply(&self, kind: &Kind, object: &mut Value) -> Result<(), rules::Error> {
+        self.rules.apply(kind, object)?;
+        if self.converts(kind) {
+            object["apiVersion"] = self.written_as(kind).api_version().into();
+        }
+        Ok(())
     }
 
     /// Takes out of an object of the target what its API server and controllers have set.
     pub fn strip(&self, kind: &Kind, live: &mut Value) {
-        self.tidy.apply(kind, live, &TidyOptions::default());
+        self.rules.strip(kind, live);
     }
 
     /// Whether an object that wasn't written since it was saved is left as it is for certain: nothing that a person asked
     /// for changes any object.
     pub fn is_neutral(&self) -> bool {
-        self.mapping.is_empty()
+        self.mapping().is_empty() && !self.rules.is_asked()
     }
 
     /// Where an object goes.
     pub fn target(&self, kind: &Kind, source: &ObjectName) -> ObjectName {
-        let name = if kind.is("namespaces") { self.mapping.target(&source.name) } else { &source.name };
-        ObjectName::new(source.namespace.as_deref().map(|namespace| self.mapping.target(namespace)), name)
+        let mapping = self.mapping();
+        let name = if kind.is("namespaces") { mapping.target(&source.name) } else { &source.name };
+        ObjectName::new(source.namespace.as_deref().map(|namespace| mapping.target(namespace)), name)
     }
 }
 

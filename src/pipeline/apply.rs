@@ -1,5 +1,6 @@
 //! Carries out a plan: wave by wave and pass by pass, many objects at once within each.
 
+mod one;
 mod write;
 
 use super::Error;

@@ -11,6 +11,7 @@ use crate::cluster::object::State;
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::{Counts, Events, Problem};
 use crate::resource::{Kind, ObjectName};
+use crate::rules;
 use crate::rules::compare::{self, Change};
 use crate::rules::quota::{self, Needs};
 use crate::rules::verdict::{Skip, Verdict};
@@ -87,7 +88,7 @@ impl Check<'_> {
     async fn one(&self, plan: &Plan, saved: Saved) -> Tried {
         let number = saved.number;
         let entry = &self.backup.index.entries()[number];
-        let kind = &self.backup.index.frame(entry).kind;
+        let kind = &plan.adaptation.written_as(&self.backup.index.frame(entry).kind);
         let name = plan.adaptation.target(kind, &self.backup.index.object_name(entry));
         let mut tried = Tried { number, verdict: Verdict::Create, changes: None, needs: None };
         let object = match adapt::parse(self.backup, number, &saved.json) {
@@ -112,7 +113,10 @@ impl Check<'_> {
         object: Value,
         tried: &mut Tried,
     ) -> Result<Verdict, ClusterError> {
-        let body = body(plan, kind, object);
+        let body = match body(plan, kind, object) {
+            Ok(body) => body,
+            Err(error) => return Ok(Verdict::Refused(error.to_string().into())),
+        };
         tried.needs = name.namespace.as_ref().map(|namespace| (namespace.clone(), Needs::of(kind, &body)));
         match self.cluster.rehearse_create(kind, name, Bytes::from(body.to_string())).await {
             Err(error) if is_there(&error) => Ok(Verdict::Skip(Skip::Exists)),
@@ -132,7 +136,10 @@ impl Check<'_> {
             return Ok(Verdict::Unverified("it went while the plan was tried out".into()));
         };
         let live = adapt::live(kind, name, &json)?;
-        let wanted = plan.against(kind, object, &live, &plan.owners).wanted;
+        let wanted = match plan.against(kind, object, &live, &plan.owners) {
+            Ok(compared) => compared.wanted,
+            Err(error) => return Ok(Verdict::Refused(error.to_string().into())),
+        };
         let answer = self.cluster.rehearse_update(kind, name, Bytes::from(wanted.to_string())).await?;
         // what would be there in the end, with the API server's own defaults and what webhooks make of it
         let changes = compare::changes(&live, &adapt::live(kind, name, &answer)?);
@@ -156,7 +163,10 @@ impl Check<'_> {
             let state = State { uid: text("uid"), resource_version: text("resourceVersion") };
             self.cluster.rehearse_delete(kind, name, &state).await?;
         }
-        let body = Bytes::from(body(plan, kind, object).to_string());
+        let body = match body(plan, kind, object) {
+            Ok(body) => Bytes::from(body.to_string()),
+            Err(error) => return Ok(Verdict::Refused(error.to_string().into())),
+        };
         match self.cluster.rehearse_create(kind, name, body).await {
             Err(error) if !is_there(&error) => Err(error),
             _ => Ok(Verdict::Recreate),
@@ -196,10 +206,10 @@ impl Check<'_> {
 }
 
 /// What is created, with the owners that are known.
-fn body(plan: &Plan, kind: &Kind, mut object: Value) -> Value {
-    plan.adaptation.apply(kind, &mut object);
+fn body(plan: &Plan, kind: &Kind, mut object: Value) -> Result<Value, rules::Error> {
+    plan.adaptation.apply(kind, &mut object)?;
     plan.owners.rewrite(kind, &mut object);
-    object
+    Ok(object)
 }
 
 fn is_there(error: &ClusterError) -> bool {

@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod plan;
 pub mod save;
 pub mod sweep;
+pub mod target;
 mod upload;
 mod walk;
 

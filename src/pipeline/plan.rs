@@ -8,23 +8,25 @@ mod existing;
 
 use super::adapt::Adaptation;
 use super::fetch::{self, Backup};
-use super::{Error, walk};
+use super::{Error, target, walk};
 use crate::archive;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::id::Digest;
 use crate::report::{Counts, Events};
 use crate::resource::{Kind, ObjectName};
+use crate::rules::adapt::Target;
 use crate::rules::compare::Change;
 use crate::rules::owners::{Member, Owners, Place, Uid, places};
 use crate::rules::restorable::{Facts, Protected};
+use crate::rules::survey::Survey;
 use crate::rules::verdict::{self, Case, Existing, Line, Skip, Verdict, decide};
 use crate::rules::waves::wave_of;
 use crate::store::Store;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
-const EXISTS: Verdict = Verdict::Skip(Skip::Exists);
+pub(super) const EXISTS: Verdict = Verdict::Skip(Skip::Exists);
 
 /// What to plan.
 pub struct PlanRequest<'a> {
@@ -36,6 +38,8 @@ pub struct PlanRequest<'a> {
     pub named: BTreeSet<usize>,
     /// What changes objects on their way.
     pub adaptation: Adaptation,
+    /// Whether the backup is another cluster's.
+    pub other_cluster: bool,
     /// What the target serves.
     pub discovery: &'a Discovery,
     /// What becomes of objects that are there.
@@ -82,7 +86,9 @@ pub struct Plan {
     /// The numbers of objects that can't be tried out, as their namespace or kind is there only once the plan is being
     /// carried out; with the reason.
     pub homeless: HashMap<usize, &'static str>,
-    /// Objects to be created that have finalizers, or were being deleted: worth a word to the person.
+    /// The volumes that take claims back which are to be created, by the claim's number in the index.
+    pub given_back: HashMap<usize, (Kind, ObjectName)>,
+    /// What is worth a word to the person of the objects to be written.
     pub notes: Vec<String>,
     /// The owners of objects that have some.
     waits: HashMap<usize, Box<[Uid]>>,
@@ -133,22 +139,28 @@ impl Plan {
 pub async fn make(
     cluster: &Cluster,
     store: &dyn Store,
-    request: PlanRequest<'_>,
+    mut request: PlanRequest<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
     let (backup, existing, seal) = (request.backup, request.existing, request.seal);
     let chosen = with_namespaces(backup, request.chosen.clone());
     let discovery = request.discovery;
+    request.adaptation.write_as(target::versions(cluster, discovery, backup).await?);
     let there = existing::Existing::list(cluster, discovery, backup, &chosen, &request.adaptation).await?;
-    let mut plan = judge(request, store, &chosen, &there, events).await?;
+    let rules = request.adaptation.rules().clone();
+    let mut survey = Survey::new(&rules, request.other_cluster);
+    let mut plan = judge(request, store, &chosen, &there, &mut survey, events).await?;
     expect_owners(backup, &mut plan, &there);
-    let kept_volumes = plan.kept_volumes(backup);
-    plan.adaptation.keep_volumes(kept_volumes);
+    let plain_status = discovery.plain_status(survey.plain_status());
+    rules.aim(Target { kept_volumes: plan.kept_volumes(backup), plain_status });
     if existing != Existing::Skip {
         compare(cluster, store, backup, &mut plan, &there, existing).await?;
     }
+    plan.notes.extend(survey_notes(backup, &plan, &survey));
+    target::missing_classes(cluster, discovery, backup, &mut plan).await?;
+    target::give_back(cluster, discovery, backup, &mut plan, &survey).await?;
     place(backup, &mut plan);
-    plan.digest = digest(backup, &plan, seal);
+    plan.digest = rules.digest(digest(backup, &plan, seal));
     Ok(plan)
 }
 
@@ -199,7 +211,7 @@ fn with_namespaces(backup: &Backup, chosen: Option<BTreeSet<usize>>) -> BTreeSet
 }
 
 /// The facts of an object, once it was found to be the one that the index names.
-fn facts_of(backup: &Backup, number: usize, tar: &[u8]) -> Result<Facts, Error> {
+fn facts_of(backup: &Backup, number: usize, tar: &[u8], survey: &mut Survey<'_>) -> Result<Facts, Error> {
     let entry = &backup.index.entries()[number];
     let kind = &backup.index.frame(entry).kind;
     let damaged = |why: String| {
@@ -209,7 +221,24 @@ fn facts_of(backup: &Backup, number: usize, tar: &[u8]) -> Result<Facts, Error> 
     let text =
         std::str::from_utf8(backup.index.object(entry, tar)?).map_err(|_| damaged("it is not UTF-8".to_owned()))?;
     check_identity(backup, number, text).map_err(damaged)?;
-    Facts::of(kind, text).map_err(|error| damaged(error.to_string()))
+    let facts = Facts::of(kind, text).map_err(|error| damaged(error.to_string()))?;
+    survey.look(number_of(number), kind, &facts, text).map_err(|error| damaged(error.to_string()))?;
+    Ok(facts)
+}
+
+/// An entry's number as it is kept in a plan.
+fn number_of(entry: usize) -> u32 {
+    u32::try_from(entry).unwrap_or(u32::MAX)
+}
+
+/// What the survey says of the objects that are to be written.
+fn survey_notes(backup: &Backup, plan: &Plan, survey: &Survey<'_>) -> Vec<String> {
+    let writes: HashSet<u32> = plan.items.iter().filter(|item| item.verdict.writes()).map(|item| item.entry).collect();
+    let name = |number: u32| {
+        let entry = &backup.index.entries()[number as usize];
+        format!("{} {}", backup.index.frame(entry).kind, backup.index.object_name(entry))
+    };
+    survey.notes(|number| writes.contains(&number), name)
 }
 
 /// An archive must not name one object in its index and hold another.
@@ -244,6 +273,7 @@ async fn judge(
     store: &dyn Store,
     chosen: &BTreeSet<usize>,
     there: &existing::Existing,
+    survey: &mut Survey<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
     let backup = request.backup;
@@ -253,7 +283,8 @@ async fn judge(
     fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
         let mut read = || {
             for &number in by_frame.get(&frame).into_iter().flatten() {
-                judge.see(number, facts_of(backup, number, &tar)?);
+                let facts = facts_of(backup, number, &tar, survey)?;
+                judge.see(number, facts, survey);
                 counts.objects += 1;
             }
             counts.bytes += tar.len() as u64;
@@ -263,7 +294,7 @@ async fn judge(
         std::future::ready(read())
     })
     .await?;
-    Ok(judge.end())
+    Ok(judge.end(survey))
 }
 
 /// Verdicts being given, object by object.
@@ -293,6 +324,7 @@ impl<'a> Judge<'a> {
             adaptation,
             changed: HashMap::new(),
             homeless: HashMap::new(),
+            given_back: HashMap::new(),
             notes: Vec::new(),
             waits: HashMap::new(),
         };
@@ -310,34 +342,42 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn see(&mut self, number: usize, facts: Facts) {
+    fn see(&mut self, number: usize, facts: Facts, survey: &Survey<'_>) {
         let entry = &self.backup.index.entries()[number];
         let kind = &self.backup.index.frame(entry).kind;
         if kind.is("endpoints") {
             self.late.push((number, facts));
             return;
         }
-        self.judge(number, &facts);
+        self.judge(number, &facts, survey);
         if kind.is("services") {
             self.services.insert(self.backup.index.object_name(entry), facts);
         }
     }
 
-    fn judge(&mut self, number: usize, facts: &Facts) {
+    fn judge(&mut self, number: usize, facts: &Facts, survey: &Survey<'_>) {
         let entry = &self.backup.index.entries()[number];
         let kind = &self.backup.index.frame(entry).kind;
         let source = self.backup.index.object_name(entry);
-        let served = self.discovery.serves(kind);
+        let adaptation = &self.plan.adaptation;
+        let served = self.discovery.serves(kind) || adaptation.converts(kind);
+        // what is served in other versions only, and not for want of the backup's own definition, won't be in this one
+        let comes = self.discovery.versions(&kind.key()).is_empty() && self.defined.contains(kind.key().as_str());
         let case = Case {
             kind,
             name: &source,
             facts,
             service: kind.is("endpoints").then(|| self.services.get(&source)).flatten(),
             named: self.named.contains(&number),
-            served: served || self.defined.contains(kind.key().as_str()),
+            served: served || comes,
             exists: self.there.get(number).is_some(),
         };
-        let verdict = decide(&case, &self.protected);
+        let left_behind = adaptation.rules().left_behind(source.namespace.as_deref(), facts);
+        let verdict = match decide(&case, &self.protected) {
+            Verdict::Create if let Some(reason) = left_behind => Verdict::Skip(Skip::NeverRestored(reason)),
+            Verdict::Create if let Some(reason) = survey.refused(number_of(number)) => Verdict::Refused(reason.into()),
+            verdict => verdict,
+        };
         if verdict == Verdict::Create {
             self.plan.notes.extend(notes(kind, &source, facts));
             let target = self.plan.adaptation.target(kind, &source);
@@ -355,13 +395,16 @@ impl<'a> Judge<'a> {
         if waits && !facts.owners().is_empty() {
             self.plan.waits.insert(number, facts.owners().into());
         }
-        let entry = u32::try_from(number).unwrap_or(u32::MAX);
-        self.plan.items.push(PlanItem { entry, verdict, place: Place { wave: wave_of(kind), pass: 0 } });
+        self.plan.items.push(PlanItem {
+            entry: number_of(number),
+            verdict,
+            place: Place { wave: wave_of(kind), pass: 0 },
+        });
     }
 
-    fn end(mut self) -> Plan {
+    fn end(mut self, survey: &Survey<'_>) -> Plan {
         for (number, facts) in std::mem::take(&mut self.late) {
-            self.judge(number, &facts);
+            self.judge(number, &facts, survey);
         }
         self.plan.items.sort_unstable_by_key(|item| item.entry);
         self.plan

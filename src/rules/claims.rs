@@ -1,9 +1,12 @@
 //! The data behind claims: what a backup says of it. A claim whose data nothing saves is a problem in the report, never
-//! silence, unless the person said that it is meant.
+//! silence, unless the person said that it is meant. And the volume behind a claim that was deleted: one that is retained
+//! waits, released, for a person to say who may have it.
 
 use super::Error;
 use super::json::{Text, parse};
+use crate::resource::ObjectName;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// What is to become of volume data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +46,57 @@ pub fn has_volume(raw: &str) -> Result<bool, Error> {
     Ok(!parse::<Claim<'_>>(raw)?.spec.volume_name.is_empty())
 }
 
+/// The volume that a claim is bound to.
+///
+/// # Errors
+/// When the object isn't shaped as a claim.
+pub fn volume_of(raw: &str) -> Result<Option<String>, Error> {
+    let name = parse::<Claim<'_>>(raw)?.spec.volume_name;
+    Ok(Some(name.to_string()).filter(|name| !name.is_empty()))
+}
+
+/// The patch that gives a released volume back to its claim, which is about to be restored: the volume remembers the
+/// claim by name and uid, and without the uid it takes the one of that name. `None` where the volume is not released, or
+/// was another claim's.
+pub fn given_back(volume: &Value, claim: &ObjectName, claim_was: &str) -> Option<Value> {
+    let text = |pointer: &str| volume.pointer(pointer).and_then(Value::as_str);
+    let is_its = text("/status/phase") == Some("Released")
+        && text("/spec/claimRef/namespace") == claim.namespace.as_deref()
+        && text("/spec/claimRef/name") == Some(&claim.name)
+        && text("/spec/claimRef/uid") == Some(claim_was);
+    let version = text("/metadata/resourceVersion")?;
+    is_its.then(|| {
+        json!({"metadata": {"resourceVersion": version}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}})
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_released_volume_goes_back_to_its_own_claim_only() {
+        let volume = |phase: &str, namespace: &str, name: &str, uid: &str| {
+            json!({"metadata": {"resourceVersion": "7"}, "status": {"phase": phase},
+                "spec": {"claimRef": {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": "1"}}})
+        };
+        let claim = ObjectName::new(Some("shop"), "data");
+        let patch = given_back(&volume("Released", "shop", "data", "u"), &claim, "u").unwrap();
+        let expected =
+            json!({"metadata": {"resourceVersion": "7"}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+        assert_eq!(patch, expected);
+        for other in [
+            volume("Bound", "shop", "data", "u"),
+            volume("Released", "blog", "data", "u"),
+            volume("Released", "shop", "logs", "u"),
+            volume("Released", "shop", "data", "v"),
+            json!({}),
+        ] {
+            assert_eq!(given_back(&other, &claim, "u"), None, "{other}");
+        }
+        assert_eq!(volume_of(r#"{"spec":{"volumeName":"pv-1"}}"#), Ok(Some("pv-1".to_owned())));
+        assert_eq!(volume_of("{}"), Ok(None));
+    }
 
     #[test]
     fn only_bound_claims_have_data() {

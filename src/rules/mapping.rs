@@ -1,11 +1,17 @@
 //! `--map-namespace FROM=TO`: the namespace that a backup's objects are restored into, and what must follow for them to
-//! mean the same there: subjects of bindings, claims of volumes, the Namespace object itself.
+//! mean the same there: the Namespace object itself, and what `follow` lists.
+
+mod follow;
 
 use super::Error;
+use super::walk::each;
 use crate::resource::{Kind, check_namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// The label that every namespace has its name in, for selectors.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Which namespaces are restored under another name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +43,11 @@ impl NamespaceMapping {
         self.0.is_empty()
     }
 
+    /// The namespaces that are mapped.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Where a namespace's objects are restored.
     pub fn target<'a>(&'a self, namespace: &'a str) -> &'a str {
         self.0.get(namespace).map_or(namespace, String::as_str)
@@ -63,66 +74,27 @@ impl NamespaceMapping {
         self.0.keys().map(String::as_str).filter(|from| !is_restored(from)).collect()
     }
 
-    /// Maps an object: its own namespace, and where it names one so that it must follow. Tells the paths changed.
-    pub fn apply(&self, kind: &Kind, object: &mut Value) -> Vec<String> {
-        let mut changed = Vec::new();
+    /// Maps an object: its own namespace, and wherever else it names one and must follow. Tells whether anything changed.
+    pub fn apply(&self, kind: &Kind, object: &mut Value) -> bool {
         if self.is_empty() {
-            return changed;
+            return false;
         }
-        self.map(object, "/metadata/namespace", "metadata.namespace", &mut changed);
-        match (kind.group.as_str(), kind.resource.as_str()) {
-            ("", "namespaces") => {
-                self.map(object, "/metadata/name", "metadata.name", &mut changed);
-                // the API server sets it, and refuses another value
-                let path = "metadata.labels[\"kubernetes.io/metadata.name\"]";
-                self.map(object, "/metadata/labels/kubernetes.io~1metadata.name", path, &mut changed);
-            }
-            ("", "persistentvolumes") => {
-                self.map(object, "/spec/claimRef/namespace", "spec.claimRef.namespace", &mut changed)
-            }
-            ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
-                let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
-                for (at, subject) in subjects.into_iter().flatten().enumerate() {
-                    if self.map_subject(subject) {
-                        changed.push(format!("subjects[{at}]"));
-                    }
-                }
-            }
-            _ => (),
+        let mut changed = false;
+        let mut map = |value: &mut Value| changed |= self.map_text(value);
+        each(object, "metadata/namespace", &mut map);
+        if kind.is("namespaces") {
+            each(object, "metadata/name", &mut map);
+            // the API server sets it, and refuses another value
+            each(object, "metadata/labels", &mut |labels| labels.get_mut(NAME_LABEL).into_iter().for_each(&mut map));
         }
-        changed
+        changed | follow::references(self, kind, object)
     }
 
-    fn map(&self, object: &mut Value, pointer: &str, path: &str, changed: &mut Vec<String>) {
-        if object.pointer_mut(pointer).is_some_and(|value| self.map_text(value)) {
-            changed.push(path.to_owned());
-        }
-    }
-
+    /// Maps a namespace's name; whether it changed.
     fn map_text(&self, value: &mut Value) -> bool {
         let Some(target) = value.as_str().and_then(|namespace| self.0.get(namespace)) else { return false };
         let changes = *value != **target;
         *value = Value::String(target.clone());
-        changes
-    }
-
-    /// A service account, or a group or user that stands for some.
-    fn map_subject(&self, subject: &mut Value) -> bool {
-        if subject.get("kind").and_then(Value::as_str) == Some("ServiceAccount") {
-            return subject.get_mut("namespace").is_some_and(|namespace| self.map_text(namespace));
-        }
-        let Some(name) = subject.get("name").and_then(Value::as_str) else { return false };
-        let mapped = if let Some(namespace) = name.strip_prefix("system:serviceaccounts:") {
-            format!("system:serviceaccounts:{}", self.target(namespace))
-        } else if let Some((namespace, account)) =
-            name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
-        {
-            format!("system:serviceaccount:{}:{account}", self.target(namespace))
-        } else {
-            return false;
-        };
-        let changes = mapped != name;
-        subject["name"] = Value::String(mapped);
         changes
     }
 }
@@ -178,69 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_namespace() {
+    fn an_object_and_its_namespace_are_mapped() {
         let mapping = mapping(&["a=b", "b=c"]);
-        let binding = |kind: &str, namespace: &str, name: &str| json!({"subjects": [{"kind": kind, "namespace": namespace, "name": name}]});
-        let name = "kubernetes.io/metadata.name";
-        let roles = "rolebindings.rbac.authorization.k8s.io";
-        let cluster_roles = "clusterrolebindings.rbac.authorization.k8s.io";
-        for (key, object, expected, changed) in [
-            (
-                "pods",
-                json!({"metadata": {"namespace": "a"}}),
-                json!({"metadata": {"namespace": "b"}}),
-                "metadata.namespace",
-            ),
-            (
-                "pods",
-                json!({"metadata": {"namespace": "x", "name": "a"}}),
-                json!({"metadata": {"namespace": "x", "name": "a"}}),
-                "",
-            ),
-            (
-                "namespaces",
-                json!({"metadata": {"name": "a", "labels": {name: "a", "team": "a"}}}),
-                json!({"metadata": {"name": "b", "labels": {name: "b", "team": "a"}}}),
-                "metadata.name metadata.labels[\"kubernetes.io/metadata.name\"]",
-            ),
-            (
-                "persistentvolumes",
-                json!({"spec": {"claimRef": {"namespace": "a", "name": "a"}}}),
-                json!({"spec": {"claimRef": {"namespace": "b", "name": "a"}}}),
-                "spec.claimRef.namespace",
-            ),
-            (
-                "configmaps",
-                json!({"spec": {"claimRef": {"namespace": "a"}}}),
-                json!({"spec": {"claimRef": {"namespace": "a"}}}),
-                "",
-            ),
-            (roles, binding("ServiceAccount", "a", "a"), binding("ServiceAccount", "b", "a"), "subjects[0]"),
-            (cluster_roles, binding("ServiceAccount", "b", "x"), binding("ServiceAccount", "c", "x"), "subjects[0]"),
-            (
-                roles,
-                binding("Group", "", "system:serviceaccounts:a"),
-                binding("Group", "", "system:serviceaccounts:b"),
-                "subjects[0]",
-            ),
-            (
-                roles,
-                binding("User", "", "system:serviceaccount:a:x"),
-                binding("User", "", "system:serviceaccount:b:x"),
-                "subjects[0]",
-            ),
-            (
-                roles,
-                binding("User", "", "system:serviceaccount:x:a"),
-                binding("User", "", "system:serviceaccount:x:a"),
-                "",
-            ),
-            (roles, binding("User", "", "a"), binding("User", "", "a"), ""),
-            (roles, json!({"subjects": null}), json!({"subjects": null}), ""),
+        let namespace = |name: &str| json!({"metadata": {"name": name, "labels": {NAME_LABEL: name, "team": "a"}}});
+        let pod = |namespace: &str| json!({"metadata": {"namespace": namespace, "name": "a"}});
+        for (key, object, expected) in [
+            ("pods", pod("a"), pod("b")),
+            ("pods", pod("b"), pod("c")),
+            ("pods", pod("x"), pod("x")),
+            ("namespaces", namespace("a"), namespace("b")),
+            ("namespaces", namespace("x"), namespace("x")),
         ] {
             let mut mapped = object.clone();
-            let paths = mapping.apply(&kind(key, "X"), &mut mapped);
-            assert_eq!((mapped, paths.join(" ").as_str()), (expected, changed), "{key} {object}");
+            let changed = mapping.apply(&kind(key, "X"), &mut mapped);
+            assert_eq!((&mapped, changed), (&expected, object != expected), "{key} {object}");
         }
     }
 }

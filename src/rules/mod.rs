@@ -6,7 +6,8 @@
 //! what the API server serves is passed in as [`kinds::Served`].
 //!
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
-//! - `claims`: what a backup says of volume data that nothing saves
+//! - `accounts`: what a service account lacks that is there already
+//! - `claims`: what a backup says of volume data that nothing saves; volumes that wait for their claim to come back
 //! - `compare`: an object of the target against what a restore would make of it, field by field
 //! - `diff`: two states of an object side by side, Secret values masked
 //! - `kinds`: kinds as people spell them, resolved against what is served
@@ -18,20 +19,29 @@
 //! - `waves`: the order of a restore
 //! - `owners`: owner references: who is created after whom, and the new uids
 //! - `quota`: what objects need of quotas together
+//! - `adapt`: all that makes of a saved object what is written, in its order; what flags ask for
 //! - `mapping`: `--map-namespace`
+//! - `modifiers`: a person's own rules, in Velero's format
+//! - `gitops`: what Argo CD, Flux and Helm look after
+//! - `survey`: what a plan says of objects beside their verdicts
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
+//! - `versions`: the version in which a kind is written that the target serves in others only
 //! - `verdict`: what happens to each object, and the digest of a plan
 
+pub mod accounts;
+pub mod adapt;
 pub mod builtin;
 pub mod claims;
 pub mod compare;
 pub mod diff;
+pub mod gitops;
 pub mod hooks;
 mod json;
 pub mod kinds;
 pub mod mapping;
 pub mod mask;
+pub mod modifiers;
 pub mod needs;
 mod nodeports;
 pub mod owners;
@@ -40,8 +50,11 @@ pub mod restorable;
 pub mod selection;
 pub mod selector;
 mod spelling;
+pub mod survey;
 pub mod tidy;
 pub mod verdict;
+pub mod versions;
+mod walk;
 pub mod waves;
 
 pub use json::Labels;
@@ -113,6 +126,32 @@ pub enum Error {
         /// What was typed.
         text: String,
         /// What is wrong with it.
+        why: String,
+    },
+    /// A pair of names that can't be meant.
+    #[error("`{flag} {text}`: {why}\nhint: give `FROM=TO`, each FROM once")]
+    Name {
+        /// The flag.
+        flag: &'static str,
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of rules that can't be used.
+    #[error(
+        "the modifiers can't be used: {why}\nhint: the format is that of Velero's resource modifiers; docs/adapt.md has examples"
+    )]
+    Modifiers {
+        /// The rule and field, and what is wrong there.
+        why: String,
+    },
+    /// A person's rule that can't be applied to an object that it is for.
+    #[error("modifier rule {rule}: {why}\nhint: narrow the rule's conditions, or begin its patches with a `test`")]
+    Modifier {
+        /// The rule, from 1.
+        rule: usize,
+        /// Why.
         why: String,
     },
     /// Two restored namespaces that would land in one.

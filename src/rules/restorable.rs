@@ -35,6 +35,7 @@ enum Mark {
     Finalizers = 1 << 8,
     Deleting = 1 << 9,
     OfRun = 1 << 10,
+    Release = 1 << 11,
 }
 
 /// The place in [`MAKERS`] of what makes an object.
@@ -95,7 +96,15 @@ impl Facts {
             }
             ("batch", "jobs") => self.mark(Mark::Finished, part::<Status<'_>>(object.status)?.is_finished()),
             ("", "services") => self.mark(Mark::Selects, part::<ServiceSpec<'_>>(object.spec)?.selects()),
-            ("", "secrets") => self.mark(Mark::TokenOfAccount, object.is_token_of_account()?),
+            ("", "secrets") => {
+                self.mark(Mark::TokenOfAccount, object.is_token_of_account()?);
+                self.mark(Mark::Release, &*part::<Text<'_>>(object.of_type)? == "helm.sh/release.v1");
+            }
+            // where Helm was told to keep its records in ConfigMaps
+            ("", "configmaps") => {
+                let is_record = object.metadata.name.starts_with("sh.helm.release.v1.");
+                self.mark(Mark::Release, is_record && labels.has("owner", "helm"));
+            }
             ("", "endpoints") => {
                 self.mark(Mark::Managed, labels.has("endpoints.kubernetes.io/managed-by", "endpoint-controller"));
             }
@@ -141,6 +150,11 @@ impl Facts {
     /// Whether it was being deleted when it was backed up.
     pub fn was_being_deleted(&self) -> bool {
         self.has(Mark::Deleting)
+    }
+
+    /// Whether it is Helm's record of a release.
+    pub fn is_release(&self) -> bool {
+        self.has(Mark::Release)
     }
 
     /// Whether it is one of the RBAC objects that the API server makes, and repairs whenever it starts.

@@ -2,6 +2,7 @@
 //! mistake. `tests/run.sh` starts the clusters; nothing here is skipped when they are missing.
 //!
 //! - `hooks`: commands in pods before and after a backup
+//! - `adapt`: restores that change what was saved
 //! - `promises`: one test or more for each promise
 //! - `interrupted`: workers that are killed, or two alive at once
 //! - `mistakes`: wrong names, buckets, roles, images: each answer names the thing and the way out
@@ -13,6 +14,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
 
+mod adapt;
 mod diff;
 mod harness;
 mod hooks;

@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(crate) unordered: bool,
     /// Whether a group's server is down.
     pub(crate) stale: bool,
+    /// Whether a new namespace is given a service account at once, as a controller does.
+    pub(crate) appearing: bool,
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
@@ -112,6 +114,7 @@ impl Api {
             broken: Vec::new(),
             unordered: false,
             stale: false,
+            appearing: false,
             seen: Vec::new(),
             counts: BTreeMap::new(),
             rules: Vec::new(),
@@ -343,6 +346,7 @@ impl State {
             ("POST", None) => self.create(asked, kind, namespace, body),
             ("PUT", Some(name)) => self.update(asked, kind, &place(namespace, name), body),
             ("DELETE", Some(name)) => self.delete(asked, kind, &place(namespace, name), body),
+            ("PATCH", Some(name)) => self.merge(kind, &place(namespace, name), body),
             _ => refusal(405, "MethodNotAllowed"),
         }
     }
@@ -420,6 +424,22 @@ impl State {
             )
         };
         (200, None, text)
+    }
+
+    /// A merge patch; one that names another resource version is refused.
+    fn merge(&mut self, number: usize, place: &str, body: &[u8]) -> Answer {
+        let Some(text) = self.world.get(number, place) else { return refusal(404, "NotFound") };
+        let (mut object, mut patch) =
+            (serde_json::from_str::<Value>(text).unwrap(), serde_json::from_slice::<Value>(body).unwrap());
+        let wanted = patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+        if wanted.is_some_and(|wanted| wanted != object["metadata"]["resourceVersion"]) {
+            return refusal(409, "Conflict");
+        }
+        json_patch::merge(&mut object, &patch);
+        object["metadata"]["resourceVersion"] = json!(self.world.next(number).to_string());
+        let meta = object["metadata"].to_string();
+        self.world.insert(number, place, Some((object.to_string(), meta)));
+        ok(&object)
     }
 }
 

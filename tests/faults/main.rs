@@ -5,6 +5,7 @@
 //! compared byte for byte with what the fake API server held at the manifest's revision.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adapt;
 mod api;
 mod backup;
 mod broken;

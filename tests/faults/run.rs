@@ -14,6 +14,7 @@ use kubectl_backup::operations::{self, Context, Done, Query, Task, Verb};
 use kubectl_backup::pipeline::fetch;
 use kubectl_backup::report::{Events, ExitCode, Outcome};
 use kubectl_backup::resource::Kind;
+use kubectl_backup::rules::adapt::AdaptOptions;
 use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::selection::Selection;
 use kubectl_backup::rules::verdict::Existing;
@@ -109,6 +110,7 @@ pub(crate) fn restore_task() -> RestoreTask {
         objects: Vec::new(),
         namespaces: Vec::new(),
         map_namespace: Vec::new(),
+        adapt: AdaptOptions::default(),
         existing: Existing::Skip,
         dry_run: DryRun::None,
         approved: None,

@@ -66,10 +66,11 @@ pub(super) struct Written {
 }
 
 /// An object of the plan and where it goes.
-struct Deed<'a> {
-    number: usize,
-    kind: &'a Kind,
-    name: ObjectName,
+pub(super) struct Deed {
+    pub(super) number: usize,
+    /// In the version in which it is written.
+    pub(super) kind: Kind,
+    pub(super) name: ObjectName,
     saved: Value,
 }
 
@@ -95,7 +96,7 @@ impl Apply<'_> {
     /// Writes an object as the plan says.
     pub(super) async fn write(&self, gathered: &Mutex<Gathered>, saved: &Saved) -> Result<Written, Failure> {
         let entry = &self.backup.index.entries()[saved.number];
-        let kind = &self.backup.index.frame(entry).kind;
+        let kind = self.plan.adaptation.written_as(&self.backup.index.frame(entry).kind);
         let object = adapt::parse(self.backup, saved.number, &saved.json);
         let object = object.map_err(|error| Failure::Object(error.to_string()))?;
         let deed = Deed { number: saved.number, kind, name: self.target(saved.number), saved: object };
@@ -106,12 +107,19 @@ impl Apply<'_> {
         }
     }
 
-    async fn create(&self, gathered: &Mutex<Gathered>, deed: Deed<'_>) -> Result<Written, Failure> {
-        let (kind, name) = (deed.kind, &deed.name);
-        let body = self.body(gathered, &deed);
+    async fn create(&self, gathered: &Mutex<Gathered>, deed: Deed) -> Result<Written, Failure> {
+        let (kind, name) = (&deed.kind, &deed.name);
+        let object = self.adapted(gathered, &deed)?;
+        let body = Bytes::from(object.to_string());
+        self.give_back(&deed).await?;
         let mut created = self.cluster.create(kind, name, body.clone()).await?;
         if created == Created::Exists && kind.is("namespaces") && self.is_gone_at_last(kind, name).await? {
             created = self.cluster.create(kind, name, body).await?;
+        }
+        match &created {
+            Created::Made(meta) => self.write_status(gathered, &deed, &object, meta).await,
+            Created::Exists if kind.is("serviceaccounts") => self.complete(gathered, &deed, &object).await?,
+            Created::Exists => (),
         }
         Ok(match created {
             Created::Made(meta) => Written { applied: Applied::Created, uid: Some(meta.uid) },
@@ -119,18 +127,18 @@ impl Apply<'_> {
         })
     }
 
-    /// The text of what is created.
-    fn body(&self, gathered: &Mutex<Gathered>, deed: &Deed<'_>) -> Bytes {
+    /// What is created.
+    fn adapted(&self, gathered: &Mutex<Gathered>, deed: &Deed) -> Result<Value, Failure> {
         let mut object = deed.saved.clone();
-        let notes = self.plan.adaptation.apply(deed.kind, &mut object);
+        let applied = self.plan.adaptation.apply(&deed.kind, &mut object);
+        applied.map_err(|error| Failure::Object(error.to_string()))?;
         let mut gathered = lock(gathered);
-        gathered.restored.notes.extend(notes);
-        for stripped in gathered.owners.rewrite(deed.kind, &mut object) {
-            let (kind, name) = (deed.kind, &deed.name);
+        for stripped in gathered.owners.rewrite(&deed.kind, &mut object) {
+            let (kind, name) = (&deed.kind, &deed.name);
             let note = format!("`{kind}` `{name}`: the owner `{}` was taken out: {}", stripped.owner, stripped.reason);
             gathered.restored.notes.push(note);
         }
-        Bytes::from(object.to_string())
+        Ok(object)
     }
 
     /// Waits for a namespace that is being deleted. `false`: it isn't.
@@ -164,8 +172,9 @@ impl Apply<'_> {
     }
 
     /// What an update writes, when it changes what the plan says; `None`: nothing is left to change.
-    fn planned(&self, gathered: &Mutex<Gathered>, deed: &Deed<'_>, live: &Live) -> Result<Option<Value>, Failure> {
-        let compared = self.plan.against(deed.kind, deed.saved.clone(), &live.object, &lock(gathered).owners);
+    fn planned(&self, gathered: &Mutex<Gathered>, deed: &Deed, live: &Live) -> Result<Option<Value>, Failure> {
+        let compared = self.plan.against(&deed.kind, deed.saved.clone(), &live.object, &lock(gathered).owners);
+        let compared = compared.map_err(|error| Failure::Object(error.to_string()))?;
         if compared.changes.is_empty() {
             return Ok(None);
         }
@@ -177,11 +186,11 @@ impl Apply<'_> {
     }
 
     /// Replaces an object, of which nothing changed meanwhile but what counts for nothing, such as its status.
-    async fn update(&self, gathered: &Mutex<Gathered>, deed: &Deed<'_>) -> Result<Written, Failure> {
+    async fn update(&self, gathered: &Mutex<Gathered>, deed: &Deed) -> Result<Written, Failure> {
         let (mut tried, mut sent) = (0, false);
         loop {
             tried += 1;
-            let Some(live) = self.live(deed.kind, &deed.name).await? else {
+            let Some(live) = self.live(&deed.kind, &deed.name).await? else {
                 return Err(Failure::Object("it is gone since the plan was made".to_owned()));
             };
             let uid = Some(live.state.uid.clone());
@@ -189,7 +198,7 @@ impl Apply<'_> {
                 return Ok(Written { applied: if sent { Applied::Updated } else { Applied::Unchanged }, uid });
             };
             let body = Bytes::from(wanted.to_string());
-            match self.cluster.update(deed.kind, &deed.name, body).await {
+            match self.cluster.update(&deed.kind, &deed.name, body).await {
                 // the API server's own defaults can make what was sent the same as what is there
                 Ok(meta) if meta.resource_version == live.state.resource_version && !sent => {
                     return Ok(Written { applied: Applied::Unchanged, uid });
@@ -205,16 +214,16 @@ impl Apply<'_> {
     }
 
     /// Deletes an object and makes it anew.
-    async fn recreate(&self, gathered: &Mutex<Gathered>, deed: Deed<'_>) -> Result<Written, Failure> {
+    async fn recreate(&self, gathered: &Mutex<Gathered>, deed: Deed) -> Result<Written, Failure> {
         let mut tried = 0;
-        while let Some(live) = self.live(deed.kind, &deed.name).await? {
+        while let Some(live) = self.live(&deed.kind, &deed.name).await? {
             tried += 1;
             if !live.is_going() {
                 if self.planned(gathered, &deed, &live)?.is_none() {
                     return Ok(Written { applied: Applied::Unchanged, uid: Some(live.state.uid) });
                 }
                 let dependents = self.dependents(gathered, &deed);
-                match self.cluster.delete(deed.kind, &deed.name, &live.state, dependents).await {
+                match self.cluster.delete(&deed.kind, &deed.name, &live.state, dependents).await {
                     Ok(()) => (),
                     Err(error) if error.is_not_found() => (),
                     Err(error) if tried < TRIES && may_repeat(&error) => {
@@ -235,16 +244,16 @@ impl Apply<'_> {
     }
 
     /// What controllers make anew goes with its owner, unless that owns something else that the backup holds, a claim even.
-    fn dependents(&self, gathered: &Mutex<Gathered>, deed: &Deed<'_>) -> Dependents {
+    fn dependents(&self, gathered: &Mutex<Gathered>, deed: &Deed) -> Dependents {
         let was = self.backup.index.entries()[deed.number].uid();
         let is_awaited = was.is_some_and(|was| lock(gathered).owners.is_awaited(was));
-        if takes_dependents(deed.kind) && !is_awaited { Dependents::Deleted } else { Dependents::Orphaned }
+        if takes_dependents(&deed.kind) && !is_awaited { Dependents::Deleted } else { Dependents::Orphaned }
     }
 
-    async fn wait_until_gone(&self, deed: &Deed<'_>, live: &Live) -> Result<(), Failure> {
+    async fn wait_until_gone(&self, deed: &Deed, live: &Live) -> Result<(), Failure> {
         let spec = live.object.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
         let timeout = GONE_TIMEOUT + Duration::from_secs(spec.unwrap_or(0).min(600));
-        let Some(left) = self.gone(deed.kind, &deed.name, &live.state.uid, timeout).await? else { return Ok(()) };
+        let Some(left) = self.gone(&deed.kind, &deed.name, &live.state.uid, timeout).await? else { return Ok(()) };
         let held = left.finalizers();
         let why = if held.is_empty() { String::new() } else { format!(", held by the finalizers {held}") };
         let seconds = timeout.as_secs();

@@ -16,8 +16,7 @@ use std::sync::{Mutex, PoisonError};
 /// # Errors
 /// The bucket's; [`Error::Archive`] where one of them is damaged.
 pub async fn between(store: &dyn Store, left: &DiffRequest<'_>, right: &DiffRequest<'_>) -> Result<Differences, Error> {
-    let adaptation = Adaptation::new(crate::rules::mapping::NamespaceMapping::default())
-        .map_err(|error| Error::Thread(error.to_string()))?;
+    let adaptation = Adaptation::plain().map_err(|error| Error::Thread(error.to_string()))?;
     let Matched { pairs, only_right } = matched(left, right);
     let numbers = pairs.keys().copied().collect();
     let by_frame = walk::by_frame(left.backup, &numbers);

@@ -64,8 +64,7 @@ pub async fn against_live(
     request: &DiffRequest<'_>,
 ) -> Result<Differences, Error> {
     let backup = request.backup;
-    let adaptation = Adaptation::new(crate::rules::mapping::NamespaceMapping::default())
-        .map_err(|error| Error::Thread(error.to_string()))?;
+    let adaptation = Adaptation::plain().map_err(|error| Error::Thread(error.to_string()))?;
     let (numbers, mut extra) = (request.numbers(), Vec::new());
     let (mut there, mut same) = (BTreeSet::new(), BTreeSet::new());
     for seen in look(cluster, discovery, request, &numbers).await? {

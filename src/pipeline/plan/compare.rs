@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::pipeline::Error;
 use crate::pipeline::fetch::Backup;
 use crate::resource::Kind;
+use crate::rules;
 use crate::rules::compare::{self, Change};
 use crate::rules::owners::Owners;
 use crate::rules::verdict::{self, Existing, Verdict};
@@ -34,13 +35,13 @@ impl Plan {
         mut saved: Value,
         live: &Value,
         owners: &Owners,
-    ) -> Compared {
-        self.adaptation.apply(kind, &mut saved);
+    ) -> Result<Compared, rules::Error> {
+        self.adaptation.apply(kind, &mut saved)?;
         owners.rewrite(kind, &mut saved);
         let mut bare = live.clone();
         self.adaptation.strip(kind, &mut bare);
         let wanted = compare::wanted(kind, saved, live, &bare);
-        Compared { changes: compare::changes(live, &wanted), wanted }
+        Ok(Compared { changes: compare::changes(live, &wanted), wanted })
     }
 }
 
@@ -109,11 +110,17 @@ async fn one(
     let kind = &backup.index.frame(entry).kind;
     let object = adapt::parse(backup, number, &saved.json)?;
     let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
+    let kind = &plan.adaptation.written_as(kind);
     let Some(live) = cluster.get(kind, &target).await? else {
         return Ok(Found { number, verdict: Verdict::Create, changes: Vec::new() }); // it went meanwhile
     };
     let live: Value = adapt::live(kind, &target, &live)?;
-    let compared = plan.against(kind, object, &live, &plan.owners);
+    let compared = match plan.against(kind, object, &live, &plan.owners) {
+        Ok(compared) => compared,
+        Err(error) => {
+            return Ok(Found { number, verdict: Verdict::Refused(error.to_string().into()), changes: Vec::new() });
+        }
+    };
     let verdict = verdict::compared(existing, kind, &live, &compared.changes);
     Ok(Found { number, verdict, changes: compared.changes })
 }

@@ -130,6 +130,13 @@ fn samples() -> Vec<(&'static str, Value, &'static str)> {
             "metadata.annotations[\"deployment.kubernetes.io/revision\"]",
         ),
         (
+            "horizontalpodautoscalers.autoscaling",
+            json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"annotations": {
+                "autoscaling.alpha.kubernetes.io/conditions": "[]", "autoscaling.alpha.kubernetes.io/current-metrics": "[]", "autoscaling.alpha.kubernetes.io/metrics": "[]"}}}),
+            "metadata.annotations[\"autoscaling.alpha.kubernetes.io/conditions\"] \
+             metadata.annotations[\"autoscaling.alpha.kubernetes.io/current-metrics\"]",
+        ),
+        (
             "widgets.example.com",
             json!({"apiVersion": "example.com/v1", "kind": "Widget", "spec": "odd", "metadata": {"name": "w"}}),
             "",
