@@ -107,11 +107,11 @@ impl Apply<'_> {
     }
 
     async fn create(&self, gathered: &Mutex<Gathered>, deed: Deed<'_>) -> Result<Written, Failure> {
-        let (kind, name) = (deed.kind, &deed.name);
-        let body = self.body(gathered, &deed);
-        let mut created = self.cluster.create(kind, name, body.clone()).await?;
-        if created == Created::Exists && kind.is("namespaces") && self.is_gone_at_last(kind, name).await? {
-            created = self.cluster.create(kind, name, body).await?;
+        let Deed { kind, name, saved, .. } = deed;
+        let body = self.body(gathered, kind, &name, saved)?;
+        let mut created = self.cluster.create(kind, &name, body.clone()).await?;
+        if created == Created::Exists && kind.is("namespaces") && self.is_gone_at_last(kind, &name).await? {
+            created = self.cluster.create(kind, &name, body).await?;
         }
         Ok(match created {
             Created::Made(meta) => Written { applied: Applied::Created, uid: Some(meta.uid) },
@@ -120,17 +120,22 @@ impl Apply<'_> {
     }
 
     /// The text of what is created.
-    fn body(&self, gathered: &Mutex<Gathered>, deed: &Deed<'_>) -> Bytes {
-        let mut object = deed.saved.clone();
-        let notes = self.plan.adaptation.apply(deed.kind, &mut object);
+    fn body(
+        &self,
+        gathered: &Mutex<Gathered>,
+        kind: &Kind,
+        name: &ObjectName,
+        mut object: Value,
+    ) -> Result<Bytes, Failure> {
+        let notes = self.plan.adaptation.apply(kind, &mut object);
         let mut gathered = lock(gathered);
         gathered.restored.notes.extend(notes);
-        for stripped in gathered.owners.rewrite(deed.kind, &mut object) {
-            let (kind, name) = (deed.kind, &deed.name);
+        for stripped in gathered.owners.rewrite(kind, &mut object) {
             let note = format!("`{kind}` `{name}`: the owner `{}` was taken out: {}", stripped.owner, stripped.reason);
             gathered.restored.notes.push(note);
         }
-        Bytes::from(object.to_string())
+        drop(gathered);
+        text(&object)
     }
 
     /// Waits for a namespace that is being deleted. `false`: it isn't.
@@ -158,8 +163,8 @@ impl Apply<'_> {
     async fn live(&self, kind: &Kind, name: &ObjectName) -> Result<Option<Live>, Failure> {
         let Some(json) = self.cluster.get(kind, name).await? else { return Ok(None) };
         let object = adapt::live(kind, name, &json)?;
-        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-        let state = State { uid: text("uid"), resource_version: text("resourceVersion") };
+        let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let state = State { uid: field("uid"), resource_version: field("resourceVersion") };
         Ok(Some(Live { object, state }))
     }
 
@@ -188,7 +193,7 @@ impl Apply<'_> {
             let Some(wanted) = self.planned(gathered, deed, &live)? else {
                 return Ok(Written { applied: if sent { Applied::Updated } else { Applied::Unchanged }, uid });
             };
-            let body = Bytes::from(wanted.to_string());
+            let body = text(&wanted)?;
             match self.cluster.update(deed.kind, &deed.name, body).await {
                 // the API server's own defaults can make what was sent the same as what is there
                 Ok(meta) if meta.resource_version == live.state.resource_version && !sent => {
@@ -271,6 +276,10 @@ impl Apply<'_> {
             }
         }
     }
+}
+
+fn text(object: &Value) -> Result<Bytes, Failure> {
+    serde_json::to_vec(object).map(Bytes::from).map_err(|error| Failure::Object(error.to_string()))
 }
 
 /// Whether a change is worth another look: somebody else wrote meanwhile, or it isn't known whether ours arrived.
