@@ -57,6 +57,9 @@ pub fn wanted(kind: &Kind, mut adapted: Value, live: &Value, bare: &Value) -> Va
         forget_what_the_type_refuses(&adapted, &mut kept);
     }
     carry(&mut adapted, &kept, Some(bare));
+    if kind.is("persistentvolumes") {
+        keep_claim(&mut adapted, live);
+    }
     if let Some(metadata) = adapted.get_mut("metadata").and_then(Value::as_object_mut) {
         match live.pointer("/metadata/finalizers") {
             Some(finalizers) => metadata.insert("finalizers".to_owned(), finalizers.clone()),
@@ -64,6 +67,15 @@ pub fn wanted(kind: &Kind, mut adapted: Value, live: &Value, bare: &Value) -> Va
         };
     }
     adapted
+}
+
+/// A volume stays with the claim that has it: named to another one, with this one's uid, it would count as released, and
+/// its data might be deleted.
+fn keep_claim(adapted: &mut Value, live: &Value) {
+    let claim = live.pointer("/spec/claimRef");
+    if let (Some(claim), Some(spec)) = (claim, adapted.get_mut("spec").and_then(Value::as_object_mut)) {
+        spec.insert("claimRef".to_owned(), claim.clone());
+    }
 }
 
 /// A Service of another type than before has no use for the addresses and ports of the old one.

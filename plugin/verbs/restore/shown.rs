@@ -55,7 +55,11 @@ fn differences(items: &[ItemResult], screen: &Screen) -> String {
                 let line = at.as_ref().map(|at| format!("  {sign} {path}: {}", value(at)));
                 line.map(|line| screen.out(color, &line) + "\n").unwrap_or_default()
             };
-            // a masked value says that it changes, not to what
+            if change.from == change.to {
+                // a masked value says that it changes, not to what
+                text += &(screen.out(Color::Yellow, &format!("  ~ {path}: changes")) + "\n");
+                continue;
+            }
             text += &line("-", Color::Red, &change.from);
             text += &line("+", Color::Green, &change.to);
         }
@@ -225,12 +229,15 @@ pub(super) mod tests {
             from: from.map(Value::from),
             to: to.map(Value::from),
         };
-        let changes = vec![change("data.a", Some("1"), Some("\u{1b}2")), change("data.gone", Some("x"), None)];
+        let changes = vec![
+            change("data.a", Some("1"), Some("\u{1b}2")),
+            change("data.gone", Some("x"), None),
+            change("data.p", Some("***"), Some("***")),
+        ];
         plan.items.push(ItemResult { changes, ..item("update", "configmaps", "settings", "") });
         let text = rendered(&plan, &args(&[]), &Screen::new(ColorChoice::Never)).unwrap();
         let below = text.split_once("\n\n").unwrap().1;
-        let expected =
-            "update configmaps shop/settings\n  - data.a: \"1\"\n  + data.a: \"\\u001b2\"\n  - data.gone: \"x\"\n";
+        let expected = "update configmaps shop/settings\n  - data.a: \"1\"\n  + data.a: \"\\u001b2\"\n  - data.gone: \"x\"\n  ~ data.p: changes\n";
         assert_eq!(below, expected);
     }
 }

@@ -107,10 +107,11 @@ impl Apply<'_> {
         }
     }
 
-    async fn create(&self, gathered: &Mutex<Gathered>, deed: Deed) -> Result<Written, Failure> {
+    async fn create(&self, gathered: &Mutex<Gathered>, mut deed: Deed) -> Result<Written, Failure> {
+        let saved = std::mem::take(&mut deed.saved);
         let (kind, name) = (&deed.kind, &deed.name);
-        let object = self.adapted(gathered, &deed)?;
-        let body = Bytes::from(object.to_string());
+        let object = self.adapted(gathered, &deed, saved)?;
+        let body = text(&object)?;
         self.give_back(&deed).await?;
         let mut created = self.cluster.create(kind, name, body.clone()).await?;
         if created == Created::Exists && kind.is("namespaces") && self.is_gone_at_last(kind, name).await? {
@@ -128,8 +129,7 @@ impl Apply<'_> {
     }
 
     /// What is created.
-    fn adapted(&self, gathered: &Mutex<Gathered>, deed: &Deed) -> Result<Value, Failure> {
-        let mut object = deed.saved.clone();
+    fn adapted(&self, gathered: &Mutex<Gathered>, deed: &Deed, mut object: Value) -> Result<Value, Failure> {
         let applied = self.plan.adaptation.apply(&deed.kind, &mut object);
         applied.map_err(|error| Failure::Object(error.to_string()))?;
         let mut gathered = lock(gathered);
@@ -166,8 +166,8 @@ impl Apply<'_> {
     async fn live(&self, kind: &Kind, name: &ObjectName) -> Result<Option<Live>, Failure> {
         let Some(json) = self.cluster.get(kind, name).await? else { return Ok(None) };
         let object = adapt::live(kind, name, &json)?;
-        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-        let state = State { uid: text("uid"), resource_version: text("resourceVersion") };
+        let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let state = State { uid: field("uid"), resource_version: field("resourceVersion") };
         Ok(Some(Live { object, state }))
     }
 
@@ -197,7 +197,7 @@ impl Apply<'_> {
             let Some(wanted) = self.planned(gathered, deed, &live)? else {
                 return Ok(Written { applied: if sent { Applied::Updated } else { Applied::Unchanged }, uid });
             };
-            let body = Bytes::from(wanted.to_string());
+            let body = text(&wanted)?;
             match self.cluster.update(&deed.kind, &deed.name, body).await {
                 // the API server's own defaults can make what was sent the same as what is there
                 Ok(meta) if meta.resource_version == live.state.resource_version && !sent => {
@@ -280,6 +280,10 @@ impl Apply<'_> {
             }
         }
     }
+}
+
+fn text(object: &Value) -> Result<Bytes, Failure> {
+    serde_json::to_vec(object).map(Bytes::from).map_err(|error| Failure::Object(error.to_string()))
 }
 
 /// Whether a change is worth another look: somebody else wrote meanwhile, or it isn't known whether ours arrived.

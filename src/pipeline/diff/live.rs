@@ -112,14 +112,16 @@ async fn look(
         by_kind.entry(backup.index.frame(entry).kind.key()).or_default().push(number);
     }
     by_kind.values_mut().for_each(|numbers| numbers.sort_by_cached_key(|number| place(backup, *number)));
-    let whole = if request.named { BTreeSet::new() } else { whole_namespaces(backup, numbers) };
+    // what a narrowed backup left out is in the cluster, and no difference
+    let named = request.named || backup.manifest.selection.is_some();
+    let whole = if named { BTreeSet::new() } else { whole_namespaces(backup, numbers) };
     let mut lists = Vec::new();
     for served in discovery.kinds.iter().filter(|served| never_backed_up(served).is_none()) {
         let known = by_kind.remove(&served.kind.key()).unwrap_or_default();
         let mut namespaces = whole.clone();
         let homes = known.iter().filter_map(|number| backup.index.namespace(&backup.index.entries()[*number]));
         namespaces.extend(homes);
-        let extras = !request.named && (served.kind.namespaced || backup.manifest.scope == Scope::Cluster);
+        let extras = !named && (served.kind.namespaced || backup.manifest.scope == Scope::Cluster);
         if served.kind.namespaced {
             lists.extend(
                 namespaces

@@ -96,6 +96,23 @@ fn claims_jobs_and_tokens_keep_what_controllers_filled_in() {
 }
 
 #[test]
+fn a_volume_stays_with_the_claim_that_has_it() {
+    let volume =
+        |claim: Value| json!({"metadata": {"name": "v"}, "spec": {"claimRef": claim, "capacity": {"storage": "1Gi"}}});
+    let bound = |name: &str, uid: &str| json!({"namespace": "a", "name": name, "uid": uid, "resourceVersion": "7"});
+    let live = volume(bound("new", "u2"));
+    let (wanted, changes) = update(&kind("persistentvolumes", "PersistentVolume"), volume(bound("old", "u1")), &live);
+    assert_eq!((changes, wanted), (vec![], live));
+    let free = json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}}});
+    let (wanted, _) = update(&kind("persistentvolumes", "PersistentVolume"), volume(bound("old", "u1")), &free);
+    assert_eq!(
+        wanted["spec"]["claimRef"],
+        json!({"namespace": "a", "name": "old"}),
+        "for its claim, should it come back"
+    );
+}
+
+#[test]
 fn fields_that_differ_are_named_with_what_was_and_what_will_be() {
     let from = json!({"metadata": {"name": "a", "labels": {"x": "1", "gone": "y"}, "annotations": {}}, "data": {"k": null}, "list": [1, {"a": 2}], "short": [1]});
     let to = json!({"metadata": {"name": "a", "labels": {"x": "2"}, "annotations": {"a.b/c": "d"}}, "list": [1, {"a": 3}], "short": [1, 2], "data": {}});
