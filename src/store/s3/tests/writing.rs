@@ -4,7 +4,7 @@ use super::fake::{Fake, Fault};
 use super::server::{Answer, Server};
 use super::{PART, PATIENCE, patience_for, patient_store, store};
 use crate::report::ExitCode;
-use crate::store::{Error, Store};
+use crate::store::{Error, PARTS_IN_FLIGHT, Store};
 use bytes::Bytes;
 use futures::FutureExt;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ async fn after_an_error_an_upload_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn at_most_two_parts_are_sent_at_once() {
+async fn at_most_so_many_parts_are_sent_at_once() {
     let arrived = Arc::new(Semaphore::new(0));
     let counted = Arc::clone(&arrived);
     let fake = Fake::start(move |action, _| match action {
@@ -211,13 +211,13 @@ async fn at_most_two_parts_are_sent_at_once() {
     })
     .await;
     let mut upload = store(&fake.server).upload("data/x").await.unwrap();
-    for _ in 0..3 {
+    for _ in 0..=PARTS_IN_FLIGHT {
         upload.write(Bytes::from(vec![7; PART])).await.unwrap();
     }
-    // Two parts are on their way, the third is full: the next byte must wait.
-    arrived.acquire_many(2).await.unwrap().forget();
+    // The parts are on their way but for the last, which is full: the next byte must wait.
+    arrived.acquire_many(u32::try_from(PARTS_IN_FLIGHT).unwrap()).await.unwrap().forget();
     assert!(upload.write("x".into()).now_or_never().is_none(), "there was room for more");
-    assert_eq!((arrived.available_permits(), fake.asked("UploadPart")), (0, 2));
+    assert_eq!((arrived.available_permits(), fake.asked("UploadPart")), (0, PARTS_IN_FLIGHT));
 }
 
 #[tokio::test]
