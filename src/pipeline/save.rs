@@ -33,6 +33,7 @@ use crate::resource::{Kind, ObjectName};
 use crate::rules::claims::{self, VolumeData};
 use crate::rules::needs::{Needs, needs_of};
 use crate::rules::selection;
+use crate::rules::volumes::Claim;
 use crate::store::Store;
 use futures::{StreamExt, stream};
 use list::{Choice, Item, ItemMeta, ListTask, Listed};
@@ -118,6 +119,9 @@ pub struct Saved {
     pub pin: Pin,
 }
 
+/// Where claims that have a volume go as they are found, until all of them are.
+type Claims = mpsc::UnboundedSender<Claim>;
+
 /// What the lists gather while they run.
 struct Gathered {
     kinds: BTreeMap<Kind, Listed>,
@@ -125,11 +129,14 @@ struct Gathered {
     needs: Needs,
     /// Claims whose data is left out as it was asked for.
     skipped_claims: u64,
+    /// For who saves their data; gone once all are found.
+    claims: Option<Claims>,
     counts: Counts,
     pin: Pin,
 }
 
-/// Saves objects and index. On any error both uploads are aborted: nothing of them remains.
+/// Saves objects and index. On any error both uploads are aborted: nothing of them remains. `claims` gets every claim
+/// that is saved and has a volume, early: they are listed before all else.
 ///
 /// # Errors
 /// When the API server or the bucket fails as a whole; a kind that fails alone is a problem in the result.
@@ -138,11 +145,12 @@ pub async fn objects(
     store: &dyn Store,
     request: &SaveRequest<'_>,
     pin: Pin,
+    claims: Claims,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Saved, Error> {
     let mut files = Files::begin(store, request).await?;
-    let saving = Saving::new(cluster, request, pin, events);
+    let saving = Saving::new(cluster, request, pin, claims, events);
     let result = until_cancelled(cancel, saving.run(&mut files)).await;
     match result {
         Ok(()) => until_settled(cancel, saving.finish(files)).await,
@@ -161,12 +169,19 @@ struct Saving<'a> {
 }
 
 impl<'a> Saving<'a> {
-    fn new(cluster: &'a Cluster, request: &'a SaveRequest<'a>, pin: Pin, events: &'a Events) -> Self {
+    fn new(
+        cluster: &'a Cluster,
+        request: &'a SaveRequest<'a>,
+        pin: Pin,
+        claims: Claims,
+        events: &'a Events,
+    ) -> Self {
         let gathered = Gathered {
             kinds: BTreeMap::new(),
             problems: Vec::new(),
             needs: Needs::default(),
             skipped_claims: 0,
+            claims: Some(claims),
             counts: Counts::default(),
             pin,
         };
@@ -209,16 +224,22 @@ impl<'a> Saving<'a> {
     /// Makes lists, several at a time.
     async fn list_all(&self, tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
         self.gathered().counts.kinds += tasks.len() as u64;
-        let mut lists = stream::iter(tasks)
+        let is_claims = |task: &ListTask| task.kind.is("persistentvolumeclaims");
+        let (claims, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_claims);
+        let mut claims_left = claims.len();
+        let mut lists = stream::iter(claims.into_iter().chain(others))
             .map(|task| async move {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
-                self.list(&task, filled, &choose).await
+                self.list(&task, filled, &choose).await.map(|()| is_claims(&task))
             })
             .buffer_unordered(LISTS);
-        while let Some(result) = lists.next().await {
-            result?;
+        loop {
+            if claims_left == 0 {
+                self.gathered().claims = None;
+            }
+            let Some(result) = lists.next().await else { return Ok(()) };
+            claims_left -= usize::from(result?);
         }
-        Ok(())
     }
 
     /// Decides on one item, and notes what it needs.
@@ -244,14 +265,21 @@ impl<'a> Saving<'a> {
         Choice::Take
     }
 
-    /// Says of a claim that is saved what becomes of its data.
+    /// Hands a claim that is saved to who saves its data.
     fn note_claim(&self, namespace: Option<&str>, name: &str, text: &str) {
-        match (claims::has_volume(text), self.request.volumes) {
-            (Ok(false), _) => (),
-            (_, VolumeData::Skip) => self.gathered().skipped_claims += 1,
-            (_, VolumeData::Save) => {
+        let claim = Claim::of(namespace.unwrap_or_default(), name, text);
+        let mut gathered = self.gathered();
+        match (claim, self.request.volumes) {
+            (Ok(None), _) => (),
+            (_, VolumeData::Skip) => gathered.skipped_claims += 1,
+            (Ok(Some(claim)), VolumeData::Save) => {
+                // nobody takes them where the run ends anyway
+                _ = gathered.claims.as_ref().map(|claims| claims.send(claim));
+            }
+            (Err(error), VolumeData::Save) => {
+                drop(gathered);
                 let subject = format!("persistentvolumeclaims {}", ObjectName::new(namespace, name));
-                self.tell(Problem { subject, message: claims::UNSAVED.to_owned() });
+                self.tell(Problem { subject, message: claims::unsaved(&error.to_string()) });
             }
         }
     }

@@ -6,7 +6,7 @@
 //! what the API server serves is passed in as [`kinds::Served`].
 //!
 //! - `builtin`: what every Kubernetes has: its API groups and kubectl's short names
-//! - `claims`: what a backup says of volume data that nothing saves
+//! - `claims`: what is said of volume data that is not saved
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
 //! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
@@ -17,6 +17,7 @@
 //! - `mapping`: `--map-namespace`
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
+//! - `volumes`: how the data behind each claim is saved, and where a restored volume goes
 //! - `verdict`: what happens to each object, and the digest of a plan
 
 pub mod builtin;
@@ -34,6 +35,7 @@ pub mod selection;
 mod spelling;
 pub mod tidy;
 pub mod verdict;
+pub mod volumes;
 pub mod waves;
 
 pub use json::Labels;
@@ -114,6 +116,14 @@ pub enum Error {
         line: usize,
         /// Column in that line, from 1.
         column: usize,
+    },
+    /// A volume policy that can't be meant.
+    #[error("rule {rule} of the volume policy: {why}")]
+    VolumePolicy {
+        /// Its number, from 1.
+        rule: usize,
+        /// What is wrong with it.
+        why: String,
     },
     /// The committed list of what a restore strips can't be read.
     #[error(
