@@ -7,6 +7,7 @@ use crate::screen::{Screen, print};
 use crate::session::Session;
 use crate::text::{count, safe, size, took};
 use crate::verbs::list::outcome_color;
+use crate::verbs::volumes::{self, Volumes};
 use clap::{ArgAction, ValueEnum};
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
@@ -40,13 +41,6 @@ pub(crate) struct ClusterArgs {
     pub(crate) shared: SharedArgs,
 }
 
-/// `--volumes`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Volumes {
-    /// Left out, as it is meant.
-    Skip,
-}
-
 /// `--consistency`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Consistency {
@@ -60,9 +54,6 @@ pub(crate) enum Consistency {
 /// What both verbs take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SharedArgs {
-    /// What becomes of the data on volumes: `skip` says that it is meant not to be saved; else that is a problem
-    #[arg(long, value_name = "skip", value_enum, hide_possible_values = true)]
-    volumes: Option<Volumes>,
     /// Read everything as it was at one instant, or, relaxed, each kind when its turn comes
     #[arg(long, value_name = "exact|relaxed", value_enum, default_value_t, hide_possible_values = true)]
     consistency: Consistency,
@@ -85,6 +76,8 @@ pub(crate) struct SharedArgs {
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    volumes: volumes::BackupArgs,
 }
 
 impl SharedArgs {
@@ -92,12 +85,13 @@ impl SharedArgs {
     fn task(&self) -> BackupTask {
         BackupTask {
             namespaces: None,
-            volumes: self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
+            volumes: self.volumes.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
             consistency: match self.consistency {
                 Consistency::Exact => Demand::Exact,
                 Consistency::Relaxed => Demand::Relaxed,
             },
             hooks: self.hooks,
+            volume_options: self.volumes.options(),
         }
     }
 }

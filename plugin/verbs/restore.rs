@@ -7,6 +7,7 @@ use crate::session::{Session, Target};
 use crate::table::{Cell, NONE, Table};
 use crate::text::{count, safe, took};
 use crate::verbs::list::outcome_color;
+use crate::verbs::volumes;
 use crate::{ask, document};
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -60,6 +61,8 @@ pub(crate) struct Args {
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    volumes: volumes::RestoreArgs,
 }
 
 /// `--dry-run`.
@@ -92,6 +95,7 @@ impl Args {
             map_namespace: self.map_namespace.clone(),
             dry_run,
             approved,
+            volumes: self.volumes.options(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `restore`: find the backup, verify what is selected, plan, and carry out the plan that was approved.
 
 use super::log::RunLog;
+use super::volumes::Wishes;
 use super::{Context, Done, Query, Usage, read};
 use crate::archive::manifest::{Manifest, data_key};
 use crate::cluster::Cluster;
@@ -17,6 +18,7 @@ use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
 use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::store::Store;
+use crate::volumes::restore::Options as VolumeOptions;
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -45,6 +47,9 @@ pub struct RestoreTask {
     /// The digest of the plan that the person approved; another plan is not carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Digest>,
+    /// How volumes are made again.
+    #[serde(default)]
+    pub volumes: VolumeOptions,
 }
 
 /// What `restore` gives back: the plan, or what became of it.
@@ -153,6 +158,8 @@ async fn restore(
     };
     events.phase(Phase::Verifying);
     let mut plan = plan::make(cluster, store, &request, &events).await?;
+    let mut wishes = Wishes::find(task, &backup, &plan, &mapping, id, store).await.context("looking for saved volumes")?;
+    plan.notes.append(&mut wishes.notes);
     let restored = if task.dry_run {
         Restored::default()
     } else {
@@ -164,7 +171,9 @@ async fn restore(
         events.phase(Phase::Restoring);
         let owners = std::mem::take(&mut plan.owners);
         let tidy = Tidy::committed()?;
-        let kept_volumes = plan.kept_volumes(&backup, &mapping);
+        let mut kept_volumes = plan.kept_volumes(&backup, &mapping);
+        let volumes = wishes.make(cluster, store, &backup, &tidy, context, &events).await.context("making volumes")?;
+        kept_volumes.extend(volumes.new.claims.values().cloned());
         let apply = Apply {
             cluster,
             store,
@@ -174,9 +183,12 @@ async fn restore(
             events: &events,
             tidy: &tidy,
             options: TidyOptions { with_status: false, keep_node_ports: false, kept_volumes: &kept_volumes },
+            volumes: &volumes.new,
             cancel: &context.cancel,
         };
-        apply.run(owners).await.context("restoring")?
+        let applied = apply.run(owners).await.context("restoring");
+        volumes.settle(cluster, &events).await;
+        applied?
     };
     let outcome = if restored.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     let result = result(&backup, &plan, &mapping, restored, task.dry_run);

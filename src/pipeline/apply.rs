@@ -13,6 +13,7 @@ use crate::rules::mapping::NamespaceMapping;
 use crate::rules::owners::{Owners, Place, Uid};
 use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::rules::verdict::Verdict;
+use crate::rules::volumes::restored::Restored as NewVolumes;
 use crate::rules::waves::Wave;
 use crate::store::Store;
 use bytes::Bytes;
@@ -88,6 +89,8 @@ pub struct Apply<'a> {
     pub tidy: &'a Tidy,
     /// What stays all the same.
     pub options: TidyOptions<'a>,
+    /// New volumes behind restored claims.
+    pub volumes: &'a NewVolumes,
     /// Ends it between two writes.
     pub cancel: &'a CancellationToken,
 }
@@ -221,6 +224,7 @@ impl Apply<'_> {
         let mut object: Value =
             serde_json::from_slice(self.backup.index.object(entry, tar)?).map_err(|error| damaged(&error))?;
         self.mapping.apply(kind, &mut object);
+        self.volumes.apply(kind, &mut object);
         self.tidy.apply(kind, &mut object, &self.options);
         let mut gathered = lock(gathered);
         for stripped in gathered.owners.rewrite(kind, &mut object) {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub mod restored;
+
 /// A claim that has a volume, with what rules look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {

@@ -17,6 +17,7 @@ use aws_sdk_ec2::types::{
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -30,11 +31,11 @@ const VALUES: usize = 200;
 const PAGE: i32 = 1000;
 
 /// EC2 in one region.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ec2 {
     client: Client,
     region: String,
-    creates: Pace,
+    creates: Arc<Pace>,
 }
 
 /// What a machine has attached.
@@ -94,7 +95,7 @@ impl Ec2 {
             .region(Region::new(region.to_owned()))
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts);
-        Self { client: Client::from_conf(config.build()), region: region.to_owned(), creates: Pace::new() }
+        Self { client: Client::from_conf(config.build()), region: region.to_owned(), creates: Arc::new(Pace::new()) }
     }
 
     /// The region.
@@ -221,7 +222,7 @@ impl Ec2 {
                 id: snapshot.snapshot_id().unwrap_or_default().to_owned(),
                 region: self.region.clone(),
                 state: state(snapshot.state()),
-                started_at: time(snapshot.start_time().map(|time| time.secs())),
+                started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
                 full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
                 together_on: value_of(snapshot.tags(), super::snapshot::TOGETHER),
                 volume: snapshot.volume_id().unwrap_or_default().to_owned(),
@@ -255,7 +256,7 @@ impl Ec2 {
             id: made.snapshot_id().unwrap_or_default().to_owned(),
             region: self.region.clone(),
             state: state(made.state()),
-            started_at: time(made.start_time().map(|time| time.secs())),
+            started_at: time(made.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             volume: volume.to_owned(),
             ..Snapshot::default()
         })
@@ -282,7 +283,7 @@ impl Ec2 {
             id: snapshot.snapshot_id().unwrap_or_default().to_owned(),
             region: self.region.clone(),
             state: state(snapshot.state()),
-            started_at: time(snapshot.start_time().map(|time| time.secs())),
+            started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             volume: snapshot.volume_id().unwrap_or_default().to_owned(),
             together_on: Some(machine.to_owned()),
             ..Snapshot::default()
@@ -347,8 +348,9 @@ fn state(state: Option<&SnapshotState>) -> State {
     }
 }
 
-fn time(seconds: Option<i64>) -> Timestamp {
-    seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
+fn time(told: Option<(i64, u32)>) -> Timestamp {
+    let nanos = |nanos: u32| i32::try_from(nanos).unwrap_or_default();
+    told.and_then(|(seconds, subsec)| Timestamp::new(seconds, nanos(subsec)).ok()).unwrap_or_default()
 }
 
 /// Which of a volume's tags tell a CSI driver that it is its own: what the driver's IAM policies look at

@@ -17,7 +17,7 @@ mod fault;
 mod pace;
 mod place;
 pub mod record;
-//pub mod restore;
+pub mod restore;
 pub mod snapshot;
 
 pub use ec2::Ec2;

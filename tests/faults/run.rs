@@ -15,6 +15,7 @@ use kubectl_backup::pipeline::fetch;
 use kubectl_backup::report::{Events, ExitCode, Outcome};
 use kubectl_backup::resource::Kind;
 use kubectl_backup::rules::claims::VolumeData;
+use kubectl_backup::volumes::restore;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -83,6 +84,7 @@ impl Worker {
             map_namespace: Vec::new(),
             dry_run: false,
             approved: None,
+            volumes: restore::Options::default(),
         };
         self.run(id, Verb::Restore(task), api, bucket).await
     }

@@ -74,15 +74,15 @@ impl Standin {
             async move {
                 let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
                 let region = region(authorization).map(str::to_owned);
-                let body = request.into_body().collect().await?.to_bytes();
+                let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
                 let answer = match region {
                     Some(region) => standin.answer(&region, &body),
                     None => unsigned(),
                 };
                 // an answer that gets lost ends the connection: hyper does that when the service fails
-                let (status, body) = answer.ok_or("the answer gets lost")?;
+                let (status, body) = answer.ok_or_else(|| std::io::Error::other("the answer gets lost"))?;
                 let response = hyper::Response::builder().status(status).header("content-type", "text/xml");
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(response.body(Full::new(bytes::Bytes::from(body)))?)
+                response.body(Full::new(bytes::Bytes::from(body))).map_err(std::io::Error::other)
             }
         });
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
