@@ -36,6 +36,7 @@ tests/cluster/up b & b=$!
 wait $a; wait $b
 tests/cluster/minio up
 tests/cluster/ministack up
+tests/cluster/csi up a
 tests/cluster/load a "$JOB_IMAGE_TAR"
 tests/cluster/load b "$JOB_IMAGE_TAR"
 

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) hidden_for: Duration,
     /// From `creating` to `available`.
     pub(crate) volume_takes: Duration,
+    /// When its clock says 0.
+    pub(crate) began: jiff::Timestamp,
     /// Where volumes and snapshots are files named after their ids.
     pub(crate) folder: Option<PathBuf>,
 }
@@ -38,7 +40,8 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { snapshot_takes: s(60), hidden_for: s(3), volume_takes: s(2), folder: None }
+        let began = "2026-11-20T10:00:00Z".parse().expect("a time");
+        Self { snapshot_takes: s(60), hidden_for: s(3), volume_takes: s(2), began, folder: None }
     }
 }
 

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// 2026-11-20T10:00:00Z, when the stand-in's clock says 0.
-const BEGAN: i64 = 1_795_168_800;
-
 #[derive(Clone, Debug)]
 pub(crate) struct Volume {
     pub(crate) id: String,
@@ -70,6 +67,8 @@ pub(crate) struct Snapshot {
     pub(crate) kms: Option<String>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) started: Duration,
+    /// The same by the calendar.
+    pub(crate) started_at: jiff::Timestamp,
     pub(crate) takes: Duration,
     pub(crate) visible_at: Duration,
     pub(crate) ends_in_error: Option<String>,
@@ -100,7 +99,7 @@ impl Snapshot {
         let mut xml = format!(
             "<snapshotId>{}</snapshotId><volumeId>{}</volumeId><{state_tag}>{}</{state_tag}><startTime>{}</startTime>\
              <progress>{}</progress><ownerId>123456789012</ownerId><volumeSize>{}</volumeSize><storageTier>standard</storageTier>",
-            self.id, self.volume, self.status(now), time(self.started), self.progress(now), self.gib
+            self.id, self.volume, self.status(now), time(self.started_at), self.progress(now), self.gib
         );
         if let (Some(message), "error") = (&self.ends_in_error, self.status(now)) {
             _ = write!(xml, "<statusMessage>{}</statusMessage>", escape(message));
@@ -166,7 +165,7 @@ impl Region {
             volume.zone,
             self.zone_id(&volume.zone).unwrap_or_default(),
             volume.status(now),
-            time(volume.available_at),
+            "2026-11-20T10:00:00.000Z",
             volume.kind
         );
         if let Some(iops) = volume.iops {
@@ -203,9 +202,8 @@ fn tag_set(tags: &BTreeMap<String, String>) -> String {
     format!("<tagSet>{}</tagSet>", tags.iter().map(item).collect::<String>())
 }
 
-/// A point of the stand-in's clock as EC2 writes times.
-pub(crate) fn time(at: Duration) -> String {
-    let at = jiff::Timestamp::from_second(BEGAN).expect("a time") + at;
+/// A time as EC2 writes it.
+fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
 

@@ -52,6 +52,7 @@ impl State {
             kms: of.kms.clone(),
             tags,
             started: now,
+            started_at: settings.began + now,
             takes: settings.snapshot_takes,
             visible_at: now + settings.hidden_for,
             ends_in_error: of.breaks_snapshots.clone(),
@@ -160,6 +161,7 @@ impl State {
             kms: query.get("KmsKeyId").map(str::to_owned).or(source.kms.clone()),
             tags: query.tags("snapshot"), // those of the source are not copied
             started: now,
+            started_at: self.settings.began + now,
             visible_at: now + self.settings.hidden_for,
             takes: self.settings.snapshot_takes,
             ..source
