@@ -105,7 +105,15 @@ impl Bench {
         let query = Query { backup: BackupQuery::Prefix(self.backup.id.to_string()), from_cluster: None };
         let map_namespace = mapping.to_vec();
         let (objects, namespaces) = (Vec::new(), Vec::new());
-        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, dry_run, approved: None, volumes: Default::default() })
+        Verb::Restore(RestoreTask {
+            query,
+            objects,
+            namespaces,
+            map_namespace,
+            dry_run,
+            approved: None,
+            volumes: Default::default(),
+        })
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.

@@ -169,7 +169,10 @@ fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> St
     if counts.volumes > 0 {
         let volumes = count(counts.volumes, "volume");
         let skew = manifest.consistency.skew_seconds;
-        field("Volumes", &format!("{volumes} of {}, their snapshots within {skew:.1} s of the objects", size(counts.volume_bytes)));
+        field(
+            "Volumes",
+            &format!("{volumes} of {}, their snapshots within {skew:.1} s of the objects", size(counts.volume_bytes)),
+        );
     }
     field("Made by", &safe(&manifest.tool));
     text
@@ -253,7 +256,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is missing in\n{text}");
         }
-        let hook: Vec<&str> = text.lines().find(|line| line.contains("db-0")).unwrap().split_whitespace().collect();
+        let hook: Vec<&str> = text.lines().find(|line| line.contains("psql")).unwrap().split_whitespace().collect();
         assert_eq!(hook, ["pre", "shop/db-0", "db", "psql", "timed", "out", "30.0s"]);
         let volume: Vec<&str> = text.lines().find(|line| line.contains("vol-0a")).unwrap().split_whitespace().collect();
         assert_eq!(volume.join(" "), "shop/data-db-0 vol-0a gp3 100.0 GiB snap-0a completed 1.5 GiB");

@@ -79,11 +79,7 @@ impl Environment {
             "SignatureDoesNotMatch" => "the secret key doesn't belong to the access key, or the clock is wrong",
             _ => "get new credentials, and check the clock",
         };
-        Refusal {
-            text: format!("the credentials{whose} are refused: {said}"),
-            hint: hint.into(),
-            transient: false,
-        }
+        Refusal { text: format!("the credentials{whose} are refused: {said}"), hint: hint.into(), transient: false }
     }
 
     /// What to say about credentials that couldn't be got.

@@ -99,6 +99,7 @@ fn parsable(pem: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// What to say where an error is about credentials that couldn't be got.
+#[cfg_attr(not(feature = "ec2"), allow(dead_code, reason = "S3 has its own words for it"))]
 pub(crate) fn about_credentials(error: &(dyn StdError + 'static)) -> Option<Refusal> {
     find::<CredentialsError>(error).map(|error| Environment::of_process().explain(error))
 }

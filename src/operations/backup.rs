@@ -59,6 +59,9 @@ impl Default for BackupTask {
     }
 }
 
+/// Characters that the value of a tag in AWS may have.
+const TAG_VALUE: usize = 256;
+
 fn yes() -> bool {
     true
 }
@@ -132,6 +135,7 @@ async fn attempt(
     let mut snapshots = Snapshots::new(Request {
         id,
         attempt: &context.attempt,
+        location: store.describe().chars().take(TAG_VALUE).collect(),
         cluster_uid: &identity.uid,
         cluster,
         volumes: volumes.as_ref(),
@@ -140,7 +144,7 @@ async fn attempt(
     });
     let done = carry_out(id, task, &mut target, &mut snapshots, cluster, store, context, events, log, started);
     let result = Box::pin(done).await;
-    volumes::settle(&result, &snapshots, store).await;
+    volumes::settle(&result, &snapshots, store, (context.now)()).await;
     let Standing { manifest: standing, ours } = result?;
     let whose = if ours { "" } else { " (by another worker of this run)" };
     let message = format!(
@@ -184,7 +188,10 @@ async fn carry_out(
     let around = Around::new(task.hooks, &target.wanted, &target.kinds, cluster, context, events);
     let (saved, hooks) = around.run(saving).await;
     let (mut saved, objects_at) = saved?;
-    let waiting = async { Ok::<_, Error>(snapshots.wait().await) };
+    let waiting = async {
+        snapshots.wait(saved.counts).await;
+        Ok::<_, Error>(())
+    };
     until_cancelled(cancel, waiting).await?;
     target.volumes = snapshots.ended();
     target.volumes_skew = snapshots.skew(objects_at);
@@ -241,8 +248,7 @@ impl Target {
         let served = discovery.kinds.iter().map(|served| served.kind.clone()).collect();
         let (omissions, hooks) = (Vec::new(), Vec::new());
         let (volumes, volumes_skew, kinds) = (Ended::default(), 0.0, Vec::new());
-        let mut target =
-            Self { identity, wanted, kinds, served, problems, omissions, hooks, volumes, volumes_skew };
+        let mut target = Self { identity, wanted, kinds, served, problems, omissions, hooks, volumes, volumes_skew };
         let stale = discovery.stale;
         // the problem of its group says it; asking for each kind would take minutes to fail
         let answers = |served: &Served| !stale.contains(&served.kind.api_version());
@@ -347,7 +353,10 @@ async fn saved(
         let read_at = (context.now)();
         let (found, claims) = mpsc::unbounded_channel();
         let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
-        let volumes = Box::pin(async { Ok(snapshots.start(claims).await) });
+        let volumes = Box::pin(async {
+            snapshots.start(claims).await;
+            Ok(())
+        });
         match tokio::try_join!(objects, volumes) {
             Err(error) if request.restart_when_compacted && error.is_expired() => {
                 events.note("the revision was compacted on the way; starting again at a new one");

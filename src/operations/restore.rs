@@ -158,7 +158,8 @@ async fn restore(
     };
     events.phase(Phase::Verifying);
     let mut plan = plan::make(cluster, store, &request, &events).await?;
-    let mut wishes = Wishes::find(task, &backup, &plan, &mapping, id, store).await.context("looking for saved volumes")?;
+    let mut wishes =
+        Wishes::find(task, &backup, &plan, &mapping, id, store).await.context("looking for saved volumes")?;
     plan.notes.append(&mut wishes.notes);
     let restored = if task.dry_run {
         Restored::default()

@@ -3,7 +3,7 @@
 use super::Context;
 use super::backup::{Report, Standing};
 use super::restore::RestoreTask;
-use crate::archive::manifest::Manifest;
+use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
@@ -18,11 +18,12 @@ use crate::rules::tidy::{Tidy, TidyOptions};
 use crate::rules::verdict::Verdict;
 use crate::rules::volumes::restored::{self, NewVolume, Restored};
 use crate::store::Store;
-use crate::volumes::record::VolumeCopy;
+use crate::volumes::record::{State, VolumeCopy};
 use crate::volumes::restore::{self, Wish};
 use crate::volumes::snapshot::Snapshots;
 use anyhow::Context as _;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,11 +34,25 @@ const REPORT_LIMIT: u64 = 64 * 1024 * 1024;
 const CLEANING: Duration = Duration::from_secs(20);
 
 /// After a backup: snapshots that no backup names go.
-pub(super) async fn settle(result: &anyhow::Result<Standing>, snapshots: &Snapshots<'_>, store: &dyn Store) {
+pub(super) async fn settle(
+    result: &anyhow::Result<Standing>,
+    snapshots: &Snapshots<'_>,
+    store: &dyn Store,
+    now: Timestamp,
+) {
     let ids = |copies: Vec<VolumeCopy>| copies.into_iter().map(|copy| copy.snapshot.id).collect::<BTreeSet<_>>();
     let settling = async {
         match result {
-            Ok(standing) if standing.ours => snapshots.remove_extras(&ids(snapshots.ended().copies)).await,
+            Ok(standing) if standing.ours => {
+                snapshots.remove_extras(&ids(snapshots.ended().copies)).await;
+                match store.list(BACKUPS).await {
+                    Ok(listed) => {
+                        let backups = listed.iter().filter_map(|object| id_of_key(&object.key)).collect();
+                        snapshots.sweep(&backups, now).await;
+                    }
+                    Err(error) => tracing::warn!(%error, "snapshots of runs that were killed may be left"),
+                }
+            }
             Ok(standing) => match copies(store, &standing.manifest).await {
                 Ok(copies) => snapshots.remove_extras(&ids(copies)).await,
                 Err(error) => tracing::warn!("snapshots that no backup names may be left: {error:#}"),
@@ -108,12 +123,17 @@ impl<'a> Wishes<'a> {
             .filter(|(kind, _)| kind.starts_with("persistentvolume"))
             .collect();
         let is_created = |kind: &str, name: ObjectName| created.contains(&(kind.to_owned(), name));
-        let mut wishes = Vec::new();
+        let (mut wishes, mut notes) = (Vec::new(), Vec::new());
         for copy in copies {
             if !is_created("persistentvolumeclaims", ObjectName::new(Some(&copy.namespace), &copy.claim)) {
                 continue;
             }
             let namespace = mapping.target(&copy.namespace).to_owned();
+            if copy.snapshot.state == State::Error {
+                let id = &copy.snapshot.id;
+                notes.push(format!("`{}` comes without its data: snapshot `{id}` ended in error", copy.subject()));
+                continue;
+            }
             // a volume of that name is there already, or isn't restored: then one of another name
             let volume = match is_created("persistentvolumes", ObjectName::new(None, &copy.volume)) {
                 true => copy.volume.clone(),
@@ -123,15 +143,15 @@ impl<'a> Wishes<'a> {
                     format!("restored-{hex}")
                 }
             };
-            wishes.push(Wish { copy, namespace, volume });
+            wishes.push(Wish { copy, namespace, volume, there: None });
         }
-        let notes = wishes.iter().map(|wish| wish.note(options)).collect();
+        notes.extend(wishes.iter().map(|wish: &Wish| wish.note(options)));
         Ok(Self { id, options, wishes, notes })
     }
 
     /// Makes them, and the PersistentVolumes that no object of the backup becomes. After an error none is left.
     pub(super) async fn make(
-        self,
+        mut self,
         cluster: &Cluster,
         store: &dyn Store,
         backup: &Backup,
@@ -145,6 +165,10 @@ impl<'a> Wishes<'a> {
         let saved = saved_volumes(store, backup, &self.wishes).await?;
         let discovery = cluster.discover().await.context("discovery")?;
         let cluster_uid = super::backup::cluster_uid(cluster, &discovery).await?;
+        let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+        for wish in self.wishes.iter_mut().filter(|wish| wish.volume != wish.copy.volume) {
+            wish.there = handle(cluster, kind, &ObjectName::new(None, &wish.copy.volume)).await?;
+        }
         let request = restore::Request {
             id: self.id,
             backup: (&backup.manifest.id, &backup.manifest.cluster.uid),
@@ -163,9 +187,10 @@ impl<'a> Wishes<'a> {
         let mut failed = None;
         for one in &made.made {
             let volume = NewVolume { id: one.id.clone(), zone: one.zone.clone() };
-            let Wish { copy, namespace, volume: name } = &one.wish;
+            let Wish { copy, namespace, volume: name, .. } = &one.wish;
             if *name == copy.volume {
                 new.volumes.insert(name.clone(), volume);
+                new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone());
                 continue;
             }
             match create(cluster, &discovery, saved.get(&copy.volume), &one.wish, &volume, tidy).await {

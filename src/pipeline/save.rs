@@ -169,13 +169,7 @@ struct Saving<'a> {
 }
 
 impl<'a> Saving<'a> {
-    fn new(
-        cluster: &'a Cluster,
-        request: &'a SaveRequest<'a>,
-        pin: Pin,
-        claims: Claims,
-        events: &'a Events,
-    ) -> Self {
+    fn new(cluster: &'a Cluster, request: &'a SaveRequest<'a>, pin: Pin, claims: Claims, events: &'a Events) -> Self {
         let gathered = Gathered {
             kinds: BTreeMap::new(),
             problems: Vec::new(),

@@ -215,7 +215,10 @@ impl Policy {
         if let Some(number) = rule
             && self.rules[number].action == Action::Skip
         {
-            return Method::Skip(format!("rule {} of the volume policy: the data on the volume is not saved", number + 1));
+            return Method::Skip(format!(
+                "rule {} of the volume policy: the data on the volume is not saved",
+                number + 1
+            ));
         }
         match &source.ebs {
             Some(id) => Method::EbsSnapshot(id.clone()),
@@ -229,9 +232,8 @@ impl Rule {
         let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
         let name = format!("{}/{}", claim.namespace, claim.name);
         let named = |pattern: &String| glob(pattern).is_some_and(|glob| glob.is_match(&name));
-        let sized = |size: &String| {
-            range(size).is_some_and(|(least, most)| least <= source.bytes && source.bytes <= most)
-        };
+        let sized =
+            |size: &String| range(size).is_some_and(|(least, most)| least <= source.bytes && source.bytes <= most);
         among(&self.class, &claim.class)
             && among(&self.driver, &source.driver)
             && self.labels.iter().all(|(key, value)| claim.labels.get(key) == Some(value))
@@ -257,11 +259,8 @@ pub fn quantity(text: &str) -> Option<u64> {
     let end = text.find(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     // `1E` is exa, `1E3` a thousand
-    let (number, suffix) = if suffix.len() > 1 && suffix.starts_with('E') && suffix != "Ei" {
-        (text, "")
-    } else {
-        (number, suffix)
-    };
+    let (number, suffix) =
+        if suffix.len() > 1 && suffix.starts_with('E') && suffix != "Ei" { (text, "") } else { (number, suffix) };
     let factor = match suffix {
         "" => 1.0,
         "k" => 1e3,
@@ -314,7 +313,8 @@ pub fn zone_for(
         };
     }
     let same_id = with_nodes.iter().find(|zone| !zone.id.is_empty() && zone.id == source.id);
-    let same_name = || with_nodes.iter().find(|zone| zone.name == source.name && (zone.id.is_empty() || source.id.is_empty()));
+    let same_name =
+        || with_nodes.iter().find(|zone| zone.name == source.name && (zone.id.is_empty() || source.id.is_empty()));
     if let Some(same) = same_id.or_else(same_name) {
         return Ok((same.name.clone(), None));
     }

@@ -1,6 +1,7 @@
 //! One EC2 client for one region: the calls that volumes need, as plain values, with the retry policy that the SDK lacks.
 
 use super::Error;
+use super::ask::{Machine, NewVolume, VolumeState};
 use super::fault::{Class, class};
 use super::pace::Pace;
 use super::record::{EbsVolume, Snapshot, State};
@@ -16,7 +17,7 @@ use aws_sdk_ec2::types::{
     Filter, InstanceSpecification, ResourceType, SnapshotState, Tag, TagSpecification, VolumeType,
 };
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -36,32 +37,6 @@ pub struct Ec2 {
     client: Client,
     region: String,
     creates: Arc<Pace>,
-}
-
-/// What a machine has attached.
-#[derive(Debug, Default)]
-pub(super) struct Machine {
-    /// All volumes but the one it boots from.
-    pub(super) data_volumes: BTreeSet<String>,
-}
-
-/// A volume to make.
-#[derive(Clone, Debug)]
-pub(super) struct NewVolume<'a> {
-    pub(super) snapshot: &'a str,
-    pub(super) like: &'a EbsVolume,
-    pub(super) zone: &'a str,
-    pub(super) tags: &'a BTreeMap<String, String>,
-    /// Two requests with one token make one volume.
-    pub(super) token: &'a str,
-}
-
-/// How far a new volume is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VolumeState {
-    Creating,
-    Ready,
-    Error,
 }
 
 fn filter(name: &str, values: impl IntoIterator<Item = String>) -> Filter {
@@ -160,7 +135,8 @@ impl Ec2 {
         let error = match class {
             Class::Forbidden => Error::Forbidden { action, region, said },
             Class::Credentials => {
-                let refusal = aws::identity::Environment::of_process().refused_credentials(code, &format!("{code}: {said}"));
+                let refusal =
+                    aws::identity::Environment::of_process().refused_credentials(code, &format!("{code}: {said}"));
                 Error::Credentials { text: refusal.text, hint: refusal.hint }
             }
             Class::Final => Error::Refused { action, code: code.to_owned(), said },
@@ -185,6 +161,24 @@ impl Ec2 {
             found.extend(answer.volumes().iter().map(volume));
         }
         Ok(found)
+    }
+
+    /// The volumes with a tag.
+    pub(super) async fn volumes_tagged(&self, tag: &str, value: &str) -> Result<Vec<EbsVolume>, Error> {
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let attempt = || {
+                let wanted = filter(&format!("tag:{tag}"), [value.to_owned()]);
+                self.client.describe_volumes().filters(wanted).max_results(PAGE).set_next_token(token.clone()).send()
+            };
+            let answer = self.call("DescribeVolumes", PATIENCE, true, attempt).await?;
+            found.extend(answer.volumes().iter().map(|one| volume(one).0));
+            token = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// The machines' volumes.
@@ -229,6 +223,8 @@ impl Ec2 {
                 progress: snapshot.progress().unwrap_or_default().to_owned(),
                 message: snapshot.state_message().unwrap_or_default().to_owned(),
                 attempt: value_of(snapshot.tags(), super::snapshot::ATTEMPT).unwrap_or_default(),
+                backup: value_of(snapshot.tags(), super::snapshot::ID).unwrap_or_default(),
+                location: value_of(snapshot.tags(), super::snapshot::LOCATION).unwrap_or_default(),
             };
             found.extend(answer.snapshots().iter().map(of));
             token = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
@@ -307,9 +303,11 @@ impl Ec2 {
         let attempt = || async {
             self.creates.take().await;
             let call = self.client.create_volume().snapshot_id(new.snapshot).availability_zone(new.zone);
-            let call = call.size(i32::try_from(like.gib).unwrap_or(i32::MAX)).volume_type(VolumeType::from(&*like.kind));
+            let call =
+                call.size(i32::try_from(like.gib).unwrap_or(i32::MAX)).volume_type(VolumeType::from(&*like.kind));
             let call = call.set_iops(like.iops.map(number)).set_throughput(like.throughput.map(number));
-            let call = call.set_kms_key_id(like.kms_key_id.clone()).set_encrypted(like.kms_key_id.as_ref().map(|_| true));
+            let call =
+                call.set_kms_key_id(like.kms_key_id.clone()).set_encrypted(like.kms_key_id.as_ref().map(|_| true));
             let call = call.set_multi_attach_enabled(like.multi_attach.then_some(true)).client_token(new.token);
             call.tag_specifications(tagged(ResourceType::Volume, new.tags)).send().await
         };
@@ -331,7 +329,11 @@ impl Ec2 {
         let attempt = || self.client.describe_availability_zones().send();
         let answer = self.call("DescribeAvailabilityZones", PATIENCE, true, attempt).await?;
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        Ok(answer.availability_zones().iter().map(|zone| Zone { name: text(zone.zone_name()), id: text(zone.zone_id()) }).collect())
+        Ok(answer
+            .availability_zones()
+            .iter()
+            .map(|zone| Zone { name: text(zone.zone_name()), id: text(zone.zone_id()) })
+            .collect())
     }
 }
 
@@ -357,7 +359,10 @@ fn time(told: Option<(i64, u32)>) -> Timestamp {
 /// (aws-ebs-csi-driver, docs/install.md; EKS Auto Mode's identity guide).
 fn is_drivers(key: &str) -> bool {
     key.starts_with("kubernetes.io/cluster/")
-        || matches!(key, "ebs.csi.aws.com/cluster" | "ebs.csi.aws.com/cluster-name" | "eks:eks-cluster-name" | "red-hat")
+        || matches!(
+            key,
+            "ebs.csi.aws.com/cluster" | "ebs.csi.aws.com/cluster-name" | "eks:eks-cluster-name" | "red-hat"
+        )
 }
 
 fn volume(volume: &aws_sdk_ec2::types::Volume) -> (EbsVolume, VolumeState) {

@@ -12,7 +12,9 @@ pub enum Error {
         hint: String,
     },
     /// A permission is missing.
-    #[error("`{action}` in region `{region}` is forbidden: {said}\nhint: `ec2:{action}` is needed, see docs/volumes.md for the whole policy")]
+    #[error(
+        "`{action}` in region `{region}` is forbidden: {said}\nhint: `ec2:{action}` is needed, see docs/volumes.md for the whole policy"
+    )]
     Forbidden {
         /// The EC2 action.
         action: &'static str,

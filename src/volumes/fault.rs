@@ -34,13 +34,23 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Judges an answer by status and code.
 pub(super) fn class(status: u16, code: &str) -> Class {
     match code {
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "EC2ThrottledException" | "ResourceLimitExceeded"
+        "RequestLimitExceeded"
+        | "Throttling"
+        | "ThrottlingException"
+        | "EC2ThrottledException"
+        | "ResourceLimitExceeded"
         | "RequestThrottled" => Class::Throttled,
         "SnapshotCreationPerVolumeRateExceeded" => Class::Spacing,
         "ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded" => Class::Full,
         "UnauthorizedOperation" | "AccessDenied" | "OptInRequired" => Class::Forbidden,
-        "AuthFailure" | "InvalidClientTokenId" | "RequestExpired" | "SignatureDoesNotMatch" | "UnrecognizedClientException"
-        | "ExpiredToken" | "MissingAuthenticationToken" | "InvalidAccessKeyId" => Class::Credentials,
+        "AuthFailure"
+        | "InvalidClientTokenId"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException"
+        | "ExpiredToken"
+        | "MissingAuthenticationToken"
+        | "InvalidAccessKeyId" => Class::Credentials,
         // 5xx may come from something in front of EC2 that lost the answer
         "InternalError" | "InternalFailure" | "Unavailable" | "ServiceUnavailable" | "RequestTimeout" => Class::Unsure,
         _ if status >= 500 || status == 408 => Class::Unsure,

@@ -4,7 +4,9 @@
 //!
 //! `ec2` talks to EC2 with one retry policy of its own, `fault` judges its answers, `pace` keeps within its limits. Which
 //! claim is saved how is decided in `rules::volumes`; knows nothing of archives and Jobs.
+#![cfg_attr(not(feature = "ec2"), allow(dead_code, unused_assignments, reason = "nothing is asked without a client"))]
 
+mod ask;
 #[cfg(feature = "ec2")]
 mod ec2;
 #[cfg(not(feature = "ec2"))]

@@ -38,7 +38,8 @@ impl Place {
         let mut place = Self::default();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let failed = |why: String| Error::Setting(format!("the nodes can't be listed, to know their region: {why}"));
+            let failed =
+                |why: String| Error::Setting(format!("the nodes can't be listed, to know their region: {why}"));
             let list = tokio::time::timeout(ANSWER, nodes.list_metadata(&params)).await;
             let list = list.map_err(|_| failed(format!("no answer within {} s", ANSWER.as_secs())))?;
             let list = list.map_err(|error| failed(error.to_string()))?;

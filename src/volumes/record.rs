@@ -122,4 +122,10 @@ pub struct Snapshot {
     /// The worker's try that made it, by its tag.
     #[serde(skip)]
     pub attempt: String,
+    /// The backup it belongs to, by its tag.
+    #[serde(skip)]
+    pub backup: String,
+    /// Where that backup is, by its tag.
+    #[serde(skip)]
+    pub location: String,
 }

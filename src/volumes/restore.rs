@@ -4,7 +4,7 @@
 //! A volume takes nothing but data and encryption from its snapshot, so all else is said again. Its tags are those by which
 //! the CSI driver's IAM policies know its own: without them a volume binds and is never attached.
 
-use super::ec2::NewVolume;
+use super::ask::{NewVolume, VolumeState};
 use super::record::{EbsVolume, State, VolumeCopy};
 use super::{Ec2, Error, Place};
 use crate::cluster::Cluster;
@@ -72,6 +72,8 @@ pub struct Wish {
     pub namespace: String,
     /// The PersistentVolume that will stand for it.
     pub volume: String,
+    /// The EBS volume of the one that has the saved name in the target, where there is one.
+    pub there: Option<String>,
 }
 
 impl Wish {
@@ -135,6 +137,7 @@ pub async fn make(request: &Request<'_>, wishes: Vec<Wish>) -> Result<Volumes, E
 /// # Errors
 /// The first that went wrong.
 pub async fn make_with(ec2: Ec2, place: &Place, request: &Request<'_>, wishes: Vec<Wish>) -> Result<Volumes, Error> {
+    let (bound, wishes) = earlier(&ec2, request, wishes).await?;
     check(&ec2, request, &wishes).await?;
     let zones = zones(&ec2, place).await?;
     let mut zoned = Vec::new();
@@ -165,8 +168,30 @@ pub async fn make_with(ec2: Ec2, place: &Place, request: &Request<'_>, wishes: V
         remove(ec2, made.iter(), request.events).await;
         return Err(error);
     }
-    made.iter().for_each(|one| request.events.note(format!("volume `{}` in `{}` is made of `{}`", one.id, one.zone, one.wish.copy.snapshot.id)));
+    made.iter().for_each(|one| {
+        request.events.note(format!("volume `{}` in `{}` is made of `{}`", one.id, one.zone, one.wish.copy.snapshot.id))
+    });
+    made.extend(bound);
     Ok(Volumes { ec2: ec2.clone(), made })
+}
+
+/// Sets aside what an earlier try of this restore has made and given a PersistentVolume already.
+async fn earlier(ec2: &Ec2, request: &Request<'_>, wishes: Vec<Wish>) -> Result<(Vec<Made>, Vec<Wish>), Error> {
+    if wishes.iter().all(|wish| wish.there.is_none()) {
+        return Ok((Vec::new(), wishes));
+    }
+    let ours = ec2.volumes_tagged(RESTORE, request.id.as_str()).await?;
+    let (mut made, mut open) = (Vec::new(), Vec::new());
+    for mut wish in wishes {
+        match ours.iter().find(|volume| wish.there.as_deref() == Some(&volume.id)) {
+            Some(volume) => {
+                wish.volume.clone_from(&wish.copy.volume);
+                made.push(Made { wish, id: volume.id.clone(), zone: volume.zone.clone() });
+            }
+            None => open.push(wish),
+        }
+    }
+    Ok((made, open))
 }
 
 /// Whether the snapshots can be used at all.
@@ -184,9 +209,15 @@ async fn check(ec2: &Ec2, request: &Request<'_>, wishes: &[Wish]) -> Result<(), 
         }
         let state = listed.iter().find(|listed| listed.id == *id).map(|listed| (listed.state, &listed.progress));
         let why = match state {
-            Some((State::Pending, progress)) => format!("is still pending ({progress})\nhint: wait until EC2 says `completed`"),
-            Some((State::Error, _)) => "ended in error, and holds nothing\nhint: `--volumes=skip` leaves volumes out".to_owned(),
-            Some((State::Recoverable, _)) => "lies in the Recycle Bin\nhint: aws ec2 restore-snapshot-from-recycle-bin".to_owned(),
+            Some((State::Pending, progress)) => {
+                format!("is still pending ({progress})\nhint: wait until EC2 says `completed`")
+            }
+            Some((State::Error, _)) => {
+                "ended in error, and holds nothing\nhint: `--volumes=skip` leaves volumes out".to_owned()
+            }
+            Some((State::Recoverable, _)) => {
+                "lies in the Recycle Bin\nhint: aws ec2 restore-snapshot-from-recycle-bin".to_owned()
+            }
             // one that was copied has other tags; CreateVolume tells if it isn't there
             Some((State::Completed, _)) | None => continue,
         };
@@ -245,7 +276,6 @@ fn tags(request: &Request<'_>, wish: &Wish) -> BTreeMap<String, String> {
 
 /// Waits until all can be attached.
 async fn wait(ec2: &Ec2, made: &[Made]) -> Result<(), Error> {
-    use super::ec2::VolumeState;
     let ids: Vec<String> = made.iter().map(|one| one.id.clone()).collect();
     let begun = Instant::now();
     loop {
@@ -262,7 +292,9 @@ async fn wait(ec2: &Ec2, made: &[Made]) -> Result<(), Error> {
                     return Err(Error::Setting(format!("volume `{id}`: {why}")));
                 }
                 Some(VolumeState::Error) => {
-                    return Err(Error::Setting(format!("volume `{id}` ended in error\nhint: its KMS key may not be usable")));
+                    return Err(Error::Setting(format!(
+                        "volume `{id}` ended in error\nhint: its KMS key may not be usable"
+                    )));
                 }
                 Some(VolumeState::Creating) | None => waiting = Some(id),
             }

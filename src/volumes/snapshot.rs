@@ -10,12 +10,12 @@ use super::record::{EbsVolume, Method as Way, Snapshot, State, VolumeCopy};
 use super::{Ec2, Error, Place};
 use crate::cluster::Cluster;
 use crate::id::{Attempt, BackupId};
-use crate::report::{Event, Events, Omission, Problem};
+use crate::report::{Counts, Event, Events, Omission, Phase, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::claims;
 use crate::rules::volumes::{Claim, Method, Policy, Source};
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub const CLUSTER: &str = "kubectl-backup/cluster";
 pub const MANAGED: &str = "kubectl-backup/managed";
 /// The worker's try.
 pub const ATTEMPT: &str = "kubectl-backup/attempt";
+/// Where the backup is.
+pub const LOCATION: &str = "kubectl-backup/location";
 /// The machine, on snapshots that were made of all its volumes at one instant.
 pub const TOGETHER: &str = "kubectl-backup/together-on";
 /// The claim's namespace and name, on snapshots that were made one by one.
@@ -43,8 +45,12 @@ pub const CLAIM: &str = "kubectl-backup/claim";
 const AT_ONCE: usize = 16;
 /// How long EC2 may take until it lists what it has made.
 const SETTLES: Duration = Duration::from_secs(15);
+/// The same, where there is little time.
+const LISTS: Duration = Duration::from_secs(5);
 /// The same, before a snapshot that isn't listed counts as gone.
 const APPEARS: Duration = Duration::from_secs(120);
+/// How long snapshots without a backup are left alone, as other garbage is: longer than any run may take.
+const GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// The first pause between two polls, and the longest.
 const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
@@ -74,6 +80,8 @@ pub struct Request<'a> {
     pub id: &'a BackupId,
     /// This worker's try at it.
     pub attempt: &'a Attempt,
+    /// Where the backup will be, as a tag says it.
+    pub location: String,
     /// The uid of the cluster.
     pub cluster_uid: &'a str,
     /// The API server.
@@ -90,6 +98,8 @@ pub struct Request<'a> {
 pub struct Snapshots<'a> {
     request: Request<'a>,
     ec2: Option<Ec2>,
+    /// Whether snapshots are being begun: then EC2 may have some that nobody here knows.
+    in_between: bool,
     /// By the volume's id.
     made: BTreeMap<String, Snapshot>,
     copies: Vec<VolumeCopy>,
@@ -112,7 +122,7 @@ impl<'a> Snapshots<'a> {
     /// Nothing is asked until the first claim comes.
     pub fn new(request: Request<'a>) -> Self {
         let (made, copies, problems, omissions) = Default::default();
-        Self { request, ec2: None, made, copies, problems, omissions }
+        Self { request, ec2: None, in_between: false, made, copies, problems, omissions }
     }
 
     /// The same with a client that is there already.
@@ -128,20 +138,18 @@ impl<'a> Snapshots<'a> {
     }
 
     /// Waits until the snapshots are completed, at most as long as was asked, and removes extras of this very try.
-    pub async fn wait(&mut self) {
-        let Some(ec2) = self.ec2.take() else { return };
-        if !self.copies.is_empty() {
-            if let Err(error) = self.poll(&ec2).await {
-                let pending = self.pending();
-                for subject in pending {
-                    self.tell(subject, format!("whether its snapshot is completed can't be told: {}", one_line(&error)));
-                }
+    /// `counted` is what the backup has counted so far.
+    pub async fn wait(&mut self, counted: Counts) {
+        let Some(ec2) = self.ec2.clone().filter(|_| !self.copies.is_empty()) else { return };
+        self.request.events.phase(Phase::Snapshots);
+        if let Err(error) = self.poll(&ec2, counted).await {
+            for subject in self.pending() {
+                self.tell(subject, format!("whether its snapshot is completed can't be told: {}", one_line(&error)));
             }
         }
-        self.ec2 = Some(ec2);
     }
 
-    async fn poll(&mut self, ec2: &Ec2) -> Result<(), Error> {
+    async fn poll(&mut self, ec2: &Ec2, counted: Counts) -> Result<(), Error> {
         let options = self.request.options;
         let begun = Instant::now();
         let deadline = begun + Duration::from_secs(options.timeout_seconds);
@@ -150,6 +158,8 @@ impl<'a> Snapshots<'a> {
             let listed = ec2.snapshots(ID, self.request.id.as_str()).await?;
             self.update(&listed, begun.elapsed() > APPEARS);
             let waiting = self.pending().len();
+            let volumes = self.copies.len() as u64;
+            self.request.events.progress(Counts { volumes, volumes_done: volumes - waiting as u64, ..counted });
             if waiting == 0 || !options.wait {
                 self.remove_own_extras(ec2, &listed).await;
                 break;
@@ -233,7 +243,8 @@ impl<'a> Snapshots<'a> {
     /// What this very try made twice, because an answer got lost.
     async fn remove_own_extras(&self, ec2: &Ec2, listed: &[Snapshot]) {
         let extra = |snapshot: &&Snapshot| {
-            snapshot.attempt == self.request.attempt.as_str() && !self.copies.iter().any(|copy| copy.snapshot.id == snapshot.id)
+            snapshot.attempt == self.request.attempt.as_str()
+                && !self.copies.iter().any(|copy| copy.snapshot.id == snapshot.id)
         };
         remove(ec2, listed.iter().filter(extra), self.request.events).await;
     }
@@ -263,10 +274,28 @@ impl<'a> Snapshots<'a> {
         }
     }
 
+    /// Removes what runs of this cluster left in EC2 that never became a backup of this location: snapshots that are older
+    /// than any run may take, and whose backup isn't among those there are.
+    pub async fn sweep(&self, backups: &BTreeSet<BackupId>, now: Timestamp) {
+        let Some(ec2) = &self.ec2 else { return };
+        let before = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+        match ec2.snapshots(CLUSTER, self.request.cluster_uid).await {
+            Ok(listed) => {
+                let ours = listed.iter().filter(|one| one.location == self.request.location && one.started_at < before);
+                let left = |one: &&Snapshot| BackupId::parse(&one.backup).is_ok_and(|id| !backups.contains(&id));
+                remove(ec2, ours.filter(left), self.request.events).await;
+            }
+            Err(error) => tracing::warn!(%error, "snapshots of runs that were killed may be left"),
+        }
+    }
+
     /// After a failure: removes what this try made. Best effort: what is left carries our tags.
     pub async fn discard(&self) {
         let Some(ec2) = &self.ec2 else { return };
         let attempt = self.request.attempt.as_str();
+        if self.in_between {
+            sleep(LISTS).await;
+        }
         let listed = match ec2.snapshots(ATTEMPT, attempt).await {
             Ok(listed) => listed,
             Err(error) => {
@@ -296,8 +325,13 @@ fn one_line(error: &Error) -> String {
 async fn remove(ec2: &Ec2, snapshots: impl Iterator<Item = &Snapshot>, events: &Events) {
     for snapshot in snapshots {
         match ec2.delete_snapshot(&snapshot.id).await {
-            Ok(()) => events.note(format!("snapshot `{}` of `{}` was one too many and is removed", snapshot.id, snapshot.volume)),
-            Err(error) => tracing::warn!(%error, snapshot = snapshot.id, "a snapshot that was one too many is left"),
+            Ok(()) => events.note(format!(
+                "snapshot `{}` of `{}` belongs to no backup and is removed",
+                snapshot.id, snapshot.volume
+            )),
+            Err(error) => {
+                tracing::warn!(%error, snapshot = snapshot.id, "a snapshot that belongs to no backup is left")
+            }
         }
     }
 }

@@ -19,9 +19,13 @@ fn ec2() -> &'static (Standin, String) {
     EC2.get_or_init(|| {
         let begun = Instant::now();
         let folder = PathBuf::from(world().of(A, "STATE")).join("volumes/ebs");
-        assert!(folder.is_dir(), "there is no {}: start the CSI stand-in with tests/cluster/csi up a", folder.display());
+        assert!(
+            folder.is_dir(),
+            "there is no {}: start the CSI stand-in with tests/cluster/csi up a",
+            folder.display()
+        );
         let settings = Settings {
-            snapshot_takes: Duration::from_secs(3),
+            snapshot_takes: Duration::from_millis(1500),
             hidden_for: Duration::from_secs(1),
             volume_takes: Duration::from_millis(500),
             began: jiff::Timestamp::now(),
@@ -88,13 +92,18 @@ impl Pv {
             "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": namespace, "name": claim}
         });
         spec.as_object_mut().expect("a spec").extend(source.as_object().expect("a source").clone());
-        apply(A, &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}).to_string());
+        apply(
+            A,
+            &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+                .to_string(),
+        );
         let claim_spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": name,
                                 "resources": {"requests": {"storage": "1Gi"}}});
         let object = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
                             "metadata": {"namespace": namespace, "name": claim}, "spec": claim_spec});
         apply(A, &object.to_string());
-        let bound = ["wait", "-n", namespace, &format!("pvc/{claim}"), "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"];
+        let bound =
+            ["wait", "-n", namespace, &format!("pvc/{claim}"), "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"];
         kubectl(A, &bound).exits(0);
         Self(name.to_owned())
     }
@@ -200,9 +209,7 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     let others = [Pv(other.clone()), Pv(handle(&copy.name, "wal-db-0").0)];
     assert!(other != pv && another != new, "{other} {another}");
     assert_eq!(handle(name, "data-db-0"), (pv, new), "the first one's is not touched");
-    copy.delete();
-    others.iter().for_each(Pv::delete);
-    namespace.delete();
+    drop(others);
 }
 
 #[test]
@@ -224,8 +231,14 @@ fn promise_2_a_volume_that_is_not_saved_is_a_problem_with_its_reason() {
     let report = own.report(id);
     let problems: Vec<String> = report["problems"].as_array().expect("problems").iter().map(Value::to_string).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems.iter().any(|text| text.contains(&format!("{name}/host")) && text.contains("a `hostPath` volume")), "{problems:?}");
-    assert!(problems.iter().any(|text| text.contains(&format!("{name}/broken")) && text.contains("the key is gone")), "{problems:?}");
+    assert!(
+        problems.iter().any(|text| text.contains(&format!("{name}/host")) && text.contains("a `hostPath` volume")),
+        "{problems:?}"
+    );
+    assert!(
+        problems.iter().any(|text| text.contains(&format!("{name}/broken")) && text.contains("the key is gone")),
+        "{problems:?}"
+    );
     let omitted = report["omissions"].to_string();
     assert!(omitted.contains(&format!("{name}/cache")) && omitted.contains("rule 1 of the volume policy"), "{omitted}");
     own.run(&["ns", name, "-o", "json", "--volumes=skip"]).exits(0);

@@ -44,7 +44,7 @@ async fn a_volume_is_saved_with_all_that_makes_it_what_it_is() {
     let tags = json!({
         "kubectl-backup/id": "shop-20261120-100000-k3fa", "kubectl-backup/volume": "vol-0aa",
         "kubectl-backup/cluster": "cluster-uid", "kubectl-backup/managed": "true", "kubectl-backup/attempt": "a1",
-        "kubectl-backup/claim": "shop/data"
+        "kubectl-backup/location": "s3://bucket/prefix", "kubectl-backup/claim": "shop/data"
     });
     assert_eq!(serde_json::to_value(&snapshot.tags).unwrap(), tags, "and no tag that lets a CSI driver delete it");
 }
@@ -90,9 +90,11 @@ async fn what_cannot_be_saved_is_a_problem_that_says_why_and_what_a_policy_leave
     world.claim("gone", json!({"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-0dead"}}));
     world.ebs_claim("cache", Volume::gp3("vol-0c", "eu-central-1a"));
     world.ebs_claim("data", Volume::gp3("vol-0d", "eu-central-1a"));
-    world.options.policy = serde_json::from_value::<Policy>(json!({"rules": [{"claim": ["shop/cache"], "action": "skip"}]})).unwrap();
+    world.options.policy =
+        serde_json::from_value::<Policy>(json!({"rules": [{"claim": ["shop/cache"], "action": "skip"}]})).unwrap();
     let ended = world.backup("a1").await;
-    let told: Vec<String> = ended.problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect();
+    let told: Vec<String> =
+        ended.problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.message)).collect();
     assert_eq!(
         told,
         [

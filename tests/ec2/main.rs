@@ -6,6 +6,7 @@ mod backup;
 mod limits;
 mod restore;
 mod retries;
+mod rights;
 mod standin;
 mod truth;
 mod world;

@@ -1,10 +1,11 @@
 //! One snapshot for each volume, whatever happens between us and EC2.
 
 use crate::standin::{Fault, Settings, Volume};
-use crate::world::{MACHINE, REGION, World, volumes_kind};
+use crate::world::{MACHINE, REGION, World, at, volumes_kind};
 use kubectl_backup::id::Attempt;
 use kubectl_backup::report::Events;
 use kubectl_backup::volumes::snapshot::Snapshots;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn one_volume() -> World {
@@ -124,4 +125,24 @@ async fn begin(world: &World, attempt: &str) {
     let (attempt, kind, events) = (Attempt::parse(attempt).unwrap(), volumes_kind(), Events::ignored());
     let mut snapshots = Snapshots::new(world.asked(&attempt, &kind, &events)).with_client(world.client());
     snapshots.start(world.listed()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_run_left_is_swept_a_day_later_and_no_sooner() {
+    let world = one_volume();
+    begin(&world, "a1").await; // and never tried again
+    let (attempt, kind, events) = (Attempt::parse("a2").unwrap(), volumes_kind(), Events::ignored());
+    let (elsewhere, here) = (BTreeSet::new(), BTreeSet::from([world.id.clone()]));
+    let mut later = world.asked(&attempt, &kind, &events);
+    later.location = "s3://bucket/prefix".into();
+    let snapshots = Snapshots::new(later.clone()).with_client(world.client());
+    tokio::time::sleep(Duration::from_secs(23 * 3600)).await;
+    snapshots.sweep(&elsewhere, at(world.elapsed())).await;
+    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    snapshots.sweep(&here, at(world.elapsed())).await;
+    later.location = "s3://other".into();
+    Snapshots::new(later).with_client(world.client()).sweep(&elsewhere, at(world.elapsed())).await;
+    assert_eq!(world.ec2.snapshots(REGION).len(), 1, "too young, in a backup, of another location");
+    snapshots.sweep(&elsewhere, at(world.elapsed())).await;
+    assert!(world.ec2.snapshots(REGION).is_empty());
 }

@@ -25,7 +25,10 @@ fn part<'a>(text: &'a str, tag: &str) -> &'a str {
 #[test]
 fn a_snapshot_is_hidden_then_pending_then_completed() {
     let (ec2, clock) = standin();
-    let (_, made) = ask(&ec2, "Action=CreateSnapshot&VolumeId=vol-1&TagSpecification.1.ResourceType=snapshot&TagSpecification.1.Tag.1.Key=k&TagSpecification.1.Tag.1.Value=v");
+    let (_, made) = ask(
+        &ec2,
+        "Action=CreateSnapshot&VolumeId=vol-1&TagSpecification.1.ResourceType=snapshot&TagSpecification.1.Tag.1.Key=k&TagSpecification.1.Tag.1.Value=v",
+    );
     let id = part(&made, "snapshotId").to_owned();
     let by_id = format!("Action=DescribeSnapshots&SnapshotId.1={id}");
     assert!(ask(&ec2, &by_id).1.contains("InvalidSnapshot.NotFound"));
@@ -86,7 +89,9 @@ fn what_ec2_refuses_is_refused() {
     assert_eq!((part(&first, "volumeType"), part(&first, "status")), ("gp2", "creating"));
     assert_eq!(part(&first, "volumeId"), part(&second, "volumeId"));
     assert!(ask(&ec2, &format!("{create}&Size=8")).1.contains("IdempotentParameterMismatch"));
-    assert!(ask(&ec2, &format!("Action=CreateVolume&SnapshotId={id}&AvailabilityZone=ra&Size=1")).1.contains("smaller"));
+    assert!(
+        ask(&ec2, &format!("Action=CreateVolume&SnapshotId={id}&AvailabilityZone=ra&Size=1")).1.contains("smaller")
+    );
 }
 
 #[test]

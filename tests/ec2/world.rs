@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::client::Body;
 use kubectl_backup::cluster::Cluster;
 use kubectl_backup::id::{Attempt, BackupId};
-use kubectl_backup::report::Events;
+use kubectl_backup::report::{Counts, Events};
 use kubectl_backup::resource::Kind;
 use kubectl_backup::rules::volumes::Claim;
 use kubectl_backup::volumes::Ec2;
@@ -31,7 +31,7 @@ pub(crate) struct World {
     claims: Vec<Claim>,
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     begun: Instant,
-    id: BackupId,
+    pub(crate) id: BackupId,
 }
 
 impl World {
@@ -50,8 +50,11 @@ impl World {
         let world = Self { ec2, cluster, options: Options::default(), claims: Vec::new(), objects, begun, id };
         let labels = json!({"topology.kubernetes.io/region": REGION, "topology.kubernetes.io/zone": "eu-central-1a",
                             "topology.k8s.aws/zone-id": "ec1-az1"});
-        world.put("/api/v1/nodes", json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {},
-            "items": [{"metadata": {"name": "node1", "labels": labels}}]}));
+        world.put(
+            "/api/v1/nodes",
+            json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {},
+            "items": [{"metadata": {"name": "node1", "labels": labels}}]}),
+        );
         world
     }
 
@@ -66,7 +69,8 @@ impl World {
         spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
         let object = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": pv}, "spec": spec});
         self.put(&format!("/api/v1/persistentvolumes/{pv}"), object);
-        let claim = Claim { namespace: "shop".into(), name: name.into(), volume: pv, class: "gp3".into(), ..Claim::default() };
+        let claim =
+            Claim { namespace: "shop".into(), name: name.into(), volume: pv, class: "gp3".into(), ..Claim::default() };
         self.claims.push(claim);
     }
 
@@ -90,6 +94,7 @@ impl World {
         Asked {
             id: &self.id,
             attempt,
+            location: "s3://bucket/prefix".into(),
             cluster_uid: "cluster-uid",
             cluster: &self.cluster,
             volumes: Some(kind),
@@ -110,7 +115,7 @@ impl World {
         let (attempt, kind, events) = (Attempt::parse(attempt).unwrap(), volumes_kind(), Events::ignored());
         let mut snapshots = Snapshots::new(self.asked(&attempt, &kind, &events)).with_client(self.client());
         snapshots.start(self.listed()).await;
-        snapshots.wait().await;
+        snapshots.wait(Counts::default()).await;
         let ended = snapshots.ended();
         let standing: BTreeSet<String> = ended.copies.iter().map(|copy| copy.snapshot.id.clone()).collect();
         snapshots.remove_extras(&standing).await;
@@ -151,7 +156,10 @@ fn cluster(objects: Arc<Mutex<BTreeMap<String, Value>>>) -> Cluster {
             let found = objects.lock().unwrap().get(request.uri().path()).cloned();
             let (status, body) = match found {
                 Some(object) => (200, object),
-                None => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"})),
+                None => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"}),
+                ),
             };
             let response = Response::builder().status(status).header("content-type", "application/json");
             Ok::<_, std::convert::Infallible>(response.body(Body::from(body.to_string().into_bytes())).unwrap())

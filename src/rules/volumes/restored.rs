@@ -94,10 +94,11 @@ fn csi_of(in_tree: &Value) -> Value {
 
 /// What was asked of nodes, but for their place, and the zone.
 fn affinity(spec: &Map<String, Value>, zone: &str) -> Value {
-    let terms = spec.get("nodeAffinity").and_then(|affinity| affinity.pointer("/required/nodeSelectorTerms/0/matchExpressions"));
-    let of_place = |expression: &&Value| {
-        expression.get("key").and_then(Value::as_str).is_some_and(|key| PLACES.contains(&key))
-    };
+    let terms = spec
+        .get("nodeAffinity")
+        .and_then(|affinity| affinity.pointer("/required/nodeSelectorTerms/0/matchExpressions"));
+    let of_place =
+        |expression: &&Value| expression.get("key").and_then(Value::as_str).is_some_and(|key| PLACES.contains(&key));
     let mut expressions: Vec<Value> =
         terms.and_then(Value::as_array).into_iter().flatten().filter(|term| !of_place(term)).cloned().collect();
     expressions.push(json!({"key": ZONE, "operator": "In", "values": [zone]}));
@@ -110,7 +111,13 @@ mod tests {
 
     fn kind(resource: &str, name: &str) -> Kind {
         let (group, version) = (String::new(), "v1".to_owned());
-        Kind { group, version, kind: name.to_owned(), resource: resource.to_owned(), namespaced: resource != "persistentvolumes" }
+        Kind {
+            group,
+            version,
+            kind: name.to_owned(),
+            resource: resource.to_owned(),
+            namespaced: resource != "persistentvolumes",
+        }
     }
 
     fn restored() -> Restored {
@@ -163,10 +170,14 @@ mod tests {
         let mut claim = json!({"metadata": {"namespace": "copy", "name": "data"}, "spec": {"volumeName": "pvc-9"}});
         restored().apply(&kind("persistentvolumeclaims", "PersistentVolumeClaim"), &mut claim);
         assert_eq!(claim["spec"]["volumeName"], "restored-1");
-        let saved = json!({"metadata": {"name": "pvc-9"}, "spec": {"claimRef": {"namespace": "shop", "uid": "u"}, "csi": {}}});
+        let saved =
+            json!({"metadata": {"name": "pvc-9"}, "spec": {"claimRef": {"namespace": "shop", "uid": "u"}, "csi": {}}});
         let volume = NewVolume { id: "vol-7".into(), zone: "z".into() };
         let made = another(&saved, "restored-1", "copy", "data", &volume);
-        assert_eq!((&made["metadata"]["name"], &made["spec"]["csi"]["volumeHandle"]), (&json!("restored-1"), &json!("vol-7")));
+        assert_eq!(
+            (&made["metadata"]["name"], &made["spec"]["csi"]["volumeHandle"]),
+            (&json!("restored-1"), &json!("vol-7"))
+        );
         assert_eq!(made["spec"]["claimRef"]["namespace"], "copy");
         assert!(made["spec"]["claimRef"].get("uid").is_none());
     }

@@ -12,7 +12,8 @@ fn source(volume: Value) -> Source {
 
 #[test]
 fn a_claim_without_a_volume_has_no_data() {
-    let raw = json!({"metadata": {"labels": {"app": "db"}}, "spec": {"volumeName": "pvc-1", "storageClassName": "gp3"}});
+    let raw =
+        json!({"metadata": {"labels": {"app": "db"}}, "spec": {"volumeName": "pvc-1", "storageClassName": "gp3"}});
     assert_eq!(Claim::of("shop", "data-db-0", &raw.to_string()), Ok(Some(claim("gp3"))));
     for unbound in [r#"{"spec":{"volumeName":""}}"#, r#"{"spec":{}}"#, "{}"] {
         assert_eq!(Claim::of("a", "b", unbound), Ok(None), "{unbound}");
@@ -44,14 +45,19 @@ fn ebs_is_found_in_all_its_shapes() {
 
 #[test]
 fn the_first_matching_rule_decides_and_what_none_matches_is_saved() {
-    let ebs = source(json!({"spec": {"capacity": {"storage": "50Gi"}, "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1"}}}));
+    let ebs = source(
+        json!({"spec": {"capacity": {"storage": "50Gi"}, "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1"}}}),
+    );
     let saved = Method::EbsSnapshot("vol-1".into());
     let skipped = |n: u32| Method::Skip(format!("rule {n} of the volume policy: the data on the volume is not saved"));
     let cases = [
         (json!([]), saved.clone()),
         (json!([{"class": ["gp2"], "action": "skip"}]), saved.clone()),
         (json!([{"class": ["gp2", "gp3"], "action": "skip"}]), skipped(1)),
-        (json!([{"claim": ["shop/data-*"], "action": "snapshot"}, {"class": ["gp3"], "action": "skip"}]), saved.clone()),
+        (
+            json!([{"claim": ["shop/data-*"], "action": "snapshot"}, {"class": ["gp3"], "action": "skip"}]),
+            saved.clone(),
+        ),
         (json!([{"claim": ["other/*"], "action": "snapshot"}, {"class": ["gp3"], "action": "skip"}]), skipped(2)),
         (json!([{"labels": {"app": "db"}, "size": "..50Gi", "action": "skip"}]), skipped(1)),
         (json!([{"labels": {"app": "web"}, "action": "skip"}]), saved.clone()),

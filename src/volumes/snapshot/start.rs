@@ -5,12 +5,19 @@ use super::*;
 /// Volumes that CreateSnapshots can leave out of a machine's.
 const MOST_EXCLUDED: usize = 40;
 
+/// How long beginning a snapshot may take.
+const BEGIN: Duration = Duration::from_secs(600);
+
 /// Volumes whose snapshots are begun by one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Unit {
     One(String),
     /// All data volumes of a machine but some.
-    Machine { id: String, volumes: Vec<String>, all_but: Vec<String> },
+    Machine {
+        id: String,
+        volumes: Vec<String>,
+        all_but: Vec<String>,
+    },
 }
 
 impl Snapshots<'_> {
@@ -28,17 +35,20 @@ impl Snapshots<'_> {
         if chosen.is_empty() {
             return;
         }
-        let ec2 = match self.ec2.take() {
-            Some(ec2) => ec2,
+        let ec2 = match &self.ec2 {
+            Some(ec2) => ec2.clone(),
             None => match self.connect().await {
                 Ok(ec2) => ec2,
                 Err(error) => return self.fail_all(&chosen, &error),
             },
         };
+        // kept from here on: a run that ends in between has to take back what it began
+        self.ec2 = Some(ec2.clone());
+        self.in_between = true;
         if let Err(error) = self.begin(&ec2, &chosen).await {
             self.fail_all(&chosen, &error);
         }
-        self.ec2 = Some(ec2);
+        self.in_between = false;
     }
 
     async fn connect(&self) -> Result<Ec2, Error> {
@@ -192,7 +202,9 @@ impl Snapshots<'_> {
             }
             Err(error) => {
                 // a right that is missing, or a volume that has come or gone: then each by itself
-                self.request.events.note(format!("the volumes on `{id}` are snapshotted one by one: {}", one_line(&error)));
+                self.request
+                    .events
+                    .note(format!("the volumes on `{id}` are snapshotted one by one: {}", one_line(&error)));
                 let mut results = Vec::new();
                 for volume in volumes {
                     let result = self.begin_one(ec2, &volume, named.get(volume.as_str()).copied()).await;
@@ -223,7 +235,13 @@ impl Snapshots<'_> {
         }
     }
 
-    async fn begin_machine(&self, ec2: &Ec2, id: &str, volumes: &[String], all_but: &[String]) -> Result<Vec<Snapshot>, Error> {
+    async fn begin_machine(
+        &self,
+        ec2: &Ec2,
+        id: &str,
+        volumes: &[String],
+        all_but: &[String],
+    ) -> Result<Vec<Snapshot>, Error> {
         let mut tags = self.tags();
         tags.insert(TOGETHER.to_owned(), id.to_owned());
         let description = format!("kubectl-backup {} of all on {id}", self.request.id);
@@ -243,9 +261,9 @@ impl Snapshots<'_> {
         }
     }
 
-    /// How long a place among a volume's pending snapshots is waited for.
+    /// How long a place among a volume's pending snapshots is waited for: applications may be held still meanwhile.
     fn deadline(&self) -> Instant {
-        Instant::now() + Duration::from_secs(self.request.options.timeout_seconds)
+        Instant::now() + BEGIN.min(Duration::from_secs(self.request.options.timeout_seconds))
     }
 
     /// Looks for snapshots whose making wasn't confirmed, until EC2 would list them. All or none.
@@ -263,8 +281,14 @@ impl Snapshots<'_> {
     }
 
     fn tags(&self) -> BTreeMap<String, String> {
-        let Request { id, attempt, cluster_uid, .. } = &self.request;
-        let tags = [(ID, id.as_str()), (ATTEMPT, attempt.as_str()), (CLUSTER, cluster_uid), (MANAGED, "true")];
+        let Request { id, attempt, cluster_uid, location, .. } = &self.request;
+        let tags = [
+            (ID, id.as_str()),
+            (ATTEMPT, attempt.as_str()),
+            (CLUSTER, cluster_uid),
+            (LOCATION, location.as_str()),
+            (MANAGED, "true"),
+        ];
         tags.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 }

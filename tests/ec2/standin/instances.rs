@@ -17,7 +17,10 @@ impl State {
             let devices: String = on_it
                 .filter(|(_, (on, _))| on == id)
                 .map(|(volume, (_, device))| {
-                    format!("<item><deviceName>{device}</deviceName><ebs><volumeId>{}</volumeId></ebs></item>", volume.id)
+                    format!(
+                        "<item><deviceName>{device}</deviceName><ebs><volumeId>{}</volumeId></ebs></item>",
+                        volume.id
+                    )
                 })
                 .collect();
             found += &format!(

@@ -8,6 +8,7 @@
 mod instances;
 mod limits;
 mod model;
+mod policy;
 mod query;
 pub(crate) mod server;
 mod snapshots;
@@ -82,6 +83,7 @@ pub(crate) struct State {
     faults: Vec<(String, u32, Fault)>,
     calls: Vec<Call>,
     limits: Limits,
+    policy: Option<serde_json::Value>,
     next: u64,
 }
 
@@ -101,6 +103,7 @@ impl Standin {
             faults: Vec::new(),
             calls: Vec::new(),
             limits: Limits::default(),
+            policy: None,
             next: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), clock: Arc::new(clock) }
@@ -113,6 +116,11 @@ impl Standin {
     /// Does something to the next calls of an action.
     pub(crate) fn fault(&self, action: &str, times: u32, fault: Fault) {
         self.state().faults.push((action.to_owned(), times, fault));
+    }
+
+    /// From now on only this IAM policy allows calls.
+    pub(crate) fn enforce(&self, policy: serde_json::Value) {
+        self.state().policy = Some(policy);
     }
 
     /// The calls so far, those of one action.
@@ -165,10 +173,18 @@ impl Standin {
             return None;
         }
         Some(match result {
-            Ok(inner) => (200, format!("<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>r</requestId>{inner}</{action}Response>")),
+            Ok(inner) => (
+                200,
+                format!(
+                    "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>r</requestId>{inner}</{action}Response>"
+                ),
+            ),
             Err(Refusal(status, code, message)) => (
                 status,
-                format!("<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors><RequestID>r</RequestID></Response>", model::escape(&message)),
+                format!(
+                    "<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors><RequestID>r</RequestID></Response>",
+                    model::escape(&message)
+                ),
             ),
         })
     }
@@ -192,9 +208,14 @@ impl State {
 
     fn act(&mut self, now: Duration, region: &str, action: &str, query: &Query) -> Result<String, Refusal> {
         self.limits.take(now, region, action, query)?;
+        self.authorize(region, action, query)?;
         let writes = !action.starts_with("Describe");
         if writes && query.get("DryRun") == Some("true") {
-            return Err(Refusal(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.".into()));
+            return Err(Refusal(
+                412,
+                "DryRunOperation",
+                "Request would have succeeded, but DryRun flag is set.".into(),
+            ));
         }
         match action {
             "DescribeVolumes" => self.describe_volumes(now, region, query),

@@ -99,7 +99,12 @@ impl Snapshot {
         let mut xml = format!(
             "<snapshotId>{}</snapshotId><volumeId>{}</volumeId><{state_tag}>{}</{state_tag}><startTime>{}</startTime>\
              <progress>{}</progress><ownerId>123456789012</ownerId><volumeSize>{}</volumeSize><storageTier>standard</storageTier>",
-            self.id, self.volume, self.status(now), time(self.started_at), self.progress(now), self.gib
+            self.id,
+            self.volume,
+            self.status(now),
+            time(self.started_at),
+            self.progress(now),
+            self.gib
         );
         if let (Some(message), "error") = (&self.ends_in_error, self.status(now)) {
             _ = write!(xml, "<statusMessage>{}</statusMessage>", escape(message));

@@ -72,7 +72,10 @@ impl Query {
             );
         }
         if !(5..=1000).contains(&most) {
-            return refuse("InvalidParameterValue", format!("Value ( {most} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."));
+            return refuse(
+                "InvalidParameterValue",
+                format!("Value ( {most} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."),
+            );
         }
         let from: usize = self.get("NextToken").map_or(Ok(0), str::parse).unwrap_or(usize::MAX);
         let total = found.len();
@@ -93,7 +96,10 @@ pub(crate) fn passes(
 ) -> Result<bool, Refusal> {
     for (name, wanted) in query.filters() {
         if wanted.len() > 200 {
-            return refuse("FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200");
+            return refuse(
+                "FilterLimitExceeded",
+                "The maximum number of filter values specified on a single call is 200",
+            );
         }
         let has: Vec<String> = match name.split_once(':') {
             Some(("tag", key)) => tags.get(key).cloned().into_iter().collect(),

@@ -95,13 +95,20 @@ impl State {
             .collect();
         for id in &excluded {
             match on_it.iter().find(|(volume, _)| volume == id) {
-                None => return refuse("InvalidParameterValue", format!("The volume '{id}' is not attached to the instance")),
-                Some((_, true)) => return refuse("InvalidParameterValue", "Use ExcludeBootVolume to exclude the root volume"),
+                None => {
+                    return refuse(
+                        "InvalidParameterValue",
+                        format!("The volume '{id}' is not attached to the instance"),
+                    );
+                }
+                Some((_, true)) => {
+                    return refuse("InvalidParameterValue", "Use ExcludeBootVolume to exclude the root volume");
+                }
                 Some(_) => (),
             }
         }
-        let wanted = |(id, boot): &&(String, bool)| !excluded.contains(&id.as_str()) && !(*boot && without_boot);
-        let wanted: Vec<String> = on_it.iter().filter(wanted).map(|(id, _)| id.clone()).collect();
+        let left_out = |(id, boot): &(String, bool)| excluded.contains(&id.as_str()) || (*boot && without_boot);
+        let wanted: Vec<String> = on_it.iter().filter(|one| !left_out(one)).map(|(id, _)| id.clone()).collect();
         // all or nothing
         for volume in &wanted {
             here.may_begin(now, volume)?;
@@ -120,7 +127,7 @@ impl State {
         let here = self.region(region);
         for id in &ids {
             // by id too a new snapshot may be unknown for a moment
-            if !here.snapshots.get(*id).is_some_and(|snapshot| now >= snapshot.visible_at) {
+            if here.snapshots.get(*id).is_none_or(|snapshot| now < snapshot.visible_at) {
                 return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."));
             }
         }
@@ -153,7 +160,10 @@ impl State {
         }
         let running = |snapshot: &&Snapshot| snapshot.volume == COPIED && snapshot.status(now) == "pending";
         if self.region(region).snapshots.values().filter(running).count() >= MOST_COPIES {
-            return refuse("ResourceLimitExceeded", "Too many snapshot copies in progress. The limit is 20 for this destination region.");
+            return refuse(
+                "ResourceLimitExceeded",
+                "Too many snapshot copies in progress. The limit is 20 for this destination region.",
+            );
         }
         let copy = Snapshot {
             id: self.new_id("snap"),
@@ -195,6 +205,7 @@ const COPIED: &str = "vol-ffffffff";
 
 /// Copies a volume's file, without its holes.
 pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let copied = std::process::Command::new("cp").args(["--reflink=auto", "--sparse=always"]).arg(from).arg(to).status();
+    let copied =
+        std::process::Command::new("cp").args(["--reflink=auto", "--sparse=always"]).arg(from).arg(to).status();
     assert!(copied.expect("cp runs").success(), "copying {}", from.display());
 }

@@ -17,7 +17,9 @@ impl State {
             let field = |name: &str| match name {
                 "volume-id" => Some(vec![volume.id.clone()]),
                 "status" => Some(vec![volume.status(now).to_owned()]),
-                "attachment.instance-id" => Some(volume.attached.iter().map(|(instance, _)| instance.clone()).collect()),
+                "attachment.instance-id" => {
+                    Some(volume.attached.iter().map(|(instance, _)| instance.clone()).collect())
+                }
                 _ => None,
             };
             if (ids.is_empty() || ids.contains(&volume.id.as_str())) && passes(query, &volume.tags, field)? {
@@ -87,7 +89,10 @@ impl State {
         let least = snapshot.as_ref().map_or(1, |snapshot| snapshot.gib);
         let gib = query.number("Size")?.unwrap_or(least);
         if gib < least {
-            return refuse("InvalidParameterValue", format!("The specified volume size is smaller than the size of snapshot ({least} GiB)."));
+            return refuse(
+                "InvalidParameterValue",
+                format!("The specified volume size is smaller than the size of snapshot ({least} GiB)."),
+            );
         }
         let kind = query.get("VolumeType").unwrap_or("gp2").to_owned();
         let (iops, throughput) = speed(&kind, gib, query.number("Iops")?, query.number("Throughput")?)?;
@@ -151,7 +156,9 @@ fn speed(
     iops: Option<u64>,
     throughput: Option<u64>,
 ) -> Result<(Option<u64>, Option<u64>), Refusal> {
-    let wrong = |what: &str| refuse("InvalidParameterCombination", format!("The parameter {what} is not supported for {kind} volumes."));
+    let wrong = |what: &str| {
+        refuse("InvalidParameterCombination", format!("The parameter {what} is not supported for {kind} volumes."))
+    };
     match (kind, iops, throughput) {
         ("gp3", iops, throughput) => {
             let (iops, throughput) = (iops.unwrap_or(3000), throughput.unwrap_or(125));
