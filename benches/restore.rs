@@ -119,6 +119,7 @@ impl Bench {
             existing,
             dry_run,
             approved: None,
+            volumes: Default::default(),
         })
     }
 

@@ -90,6 +90,7 @@ fn deed(phase: Phase) -> &'static str {
         Phase::PreHooks => "running pre hooks",
         Phase::Saving => "saving",
         Phase::PostHooks => "running post hooks",
+        Phase::Snapshots => "waiting for snapshots",
         Phase::Committing => "committing",
         Phase::Planning => "planning",
         Phase::Verifying => "verifying",
@@ -114,7 +115,7 @@ fn moving(phase: Phase, counts: &Counts, in_phase: Duration) -> String {
 /// The line for a new phase where nothing moves: `committing: 12,345 objects, 4.1 MiB`.
 fn plain(phase: Phase, counts: &Counts) -> String {
     let mut parts: Vec<String> = counted(phase, counts).into_iter().collect();
-    if counts.bytes > 0 {
+    if counts.bytes > 0 && phase != Phase::Snapshots {
         parts.push(size(counts.bytes));
     }
     if parts.is_empty() { deed(phase).to_owned() } else { format!("{}: {}", deed(phase), parts.join(", ")) }
@@ -127,6 +128,9 @@ fn works(phase: Phase) -> bool {
 
 fn counted(phase: Phase, counts: &Counts) -> Vec<String> {
     let mut parts = Vec::new();
+    if phase == Phase::Snapshots {
+        return vec![format!("{}/{} completed", number(counts.volumes_done), number(counts.volumes))];
+    }
     if counts.kinds > 0 && phase == Phase::Saving {
         parts.push(format!("{}/{} kinds", number(counts.kinds_done), number(counts.kinds)));
     }
@@ -148,14 +152,23 @@ fn rate(bytes: u64, time: Duration) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const COUNTS: Counts =
-        Counts { kinds: 64, kinds_done: 31, objects: 12_345, objects_total: 0, bytes: 4 << 20, bytes_stored: 1 << 20 };
+    const COUNTS: Counts = Counts {
+        kinds: 64,
+        kinds_done: 31,
+        objects: 12_345,
+        objects_total: 0,
+        bytes: 4 << 20,
+        bytes_stored: 1 << 20,
+        volumes: 3,
+        volumes_done: 1,
+    };
 
     #[test]
     fn the_moving_line_says_phase_counts_bytes_and_rate() {
         let two = Duration::from_secs(2);
         assert_eq!(moving(Phase::Saving, &COUNTS, two), "saving   31/64 kinds   12,345 objects   4.0 MiB (2.0 MiB/s)");
         assert_eq!(moving(Phase::Discovering, &Counts::default(), two), "discovering");
+        assert!(moving(Phase::Snapshots, &COUNTS, two).starts_with("waiting for snapshots   1/3 completed"));
         let restoring = Counts { objects: 1, objects_total: 20, ..Counts::default() };
         assert_eq!(moving(Phase::Restoring, &restoring, two), "restoring   1/20 objects");
         assert!(!moving(Phase::Saving, &COUNTS, Duration::from_millis(10)).contains("/s)"));

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod archive;
+mod aws;
 pub mod cluster;
 pub mod config;
 pub mod id;
@@ -20,4 +21,5 @@ pub mod report;
 pub mod resource;
 pub mod rules;
 pub mod store;
+pub mod volumes;
 pub mod worker;

@@ -103,6 +103,8 @@ pub enum Phase {
     Saving,
     /// Running the commands that pods ask for after a backup.
     PostHooks,
+    /// Waiting until snapshots of volumes are completed.
+    Snapshots,
     /// Writing report, index and manifest.
     Committing,
     /// Finding out what would be done: of a restore from manifest, index and target; of a backup by `--explain`.
@@ -141,6 +143,12 @@ pub struct Counts {
     pub bytes: u64,
     /// Bytes written to or read from the bucket.
     pub bytes_stored: u64,
+    /// Volumes that are saved, once known.
+    #[serde(default)]
+    pub volumes: u64,
+    /// Volumes whose snapshots are completed.
+    #[serde(default)]
+    pub volumes_done: u64,
 }
 
 /// What happens during a run; goes to the log, the status and the person's terminal.

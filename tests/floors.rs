@@ -14,6 +14,19 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("report", 1, &[]),
     ("rules", 1, &["json_patch", "regex", "serde_saphyr"]),
     ("archive", 2, &["tar", "zstd", "sha2"]),
+    (
+        "aws",
+        2,
+        &[
+            "aws_config",
+            "aws_credential_types",
+            "aws_sdk_sts",
+            "aws_smithy_http_client",
+            "aws_smithy_runtime_api",
+            "aws_smithy_types",
+            "aws_types",
+        ],
+    ),
     ("cluster", 3, &["kube", "k8s_openapi", "http", "http_body_util"]),
     (
         "store",
@@ -21,7 +34,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
         &[
             "aws_config",
             "aws_sdk_s3",
-            "aws_smithy_http_client",
+            "aws_sdk_sts",
             "http",
             "aws_smithy_types",
             "aws_smithy_runtime_api",
@@ -31,6 +44,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ),
     ("jobs", 4, &["kube", "k8s_openapi", "http", "serde_saphyr"]),
     ("pipeline", 4, &[]),
+    ("volumes", 4, &["aws_config", "aws_sdk_ec2", "kube"]),
     ("operations", 5, &["anyhow"]),
     ("worker", 6, &["anyhow"]),
 ];
@@ -40,7 +54,9 @@ const GUARDED: &[&str] = &[
     "anyhow",
     "aws_config",
     "aws_credential_types",
+    "aws_sdk_ec2",
     "aws_sdk_s3",
+    "aws_sdk_sts",
     "aws_smithy_http_client",
     "aws_smithy_runtime_api",
     "aws_smithy_types",

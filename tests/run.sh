@@ -18,7 +18,7 @@ cargo build --locked --target "$TARGET" --all-targets
 wait $binaries || { tail -n 30 "$CACHE/build-binaries.log"; exit 1; }
 
 step "tests without a cluster"
-cargo test --locked --target "$TARGET" --lib --bins --test floors --test faults
+cargo test --locked --target "$TARGET" --lib --bins --test floors --test faults --test ec2
 
 step "one instant, on control planes of its own"
 cargo test --locked --target "$TARGET" --test consistency
@@ -36,6 +36,7 @@ tests/cluster/up b & b=$!
 wait $a; wait $b
 tests/cluster/minio up
 tests/cluster/ministack up
+tests/cluster/csi up a
 tests/cluster/load a "$JOB_IMAGE_TAR"
 tests/cluster/load b "$JOB_IMAGE_TAR"
 

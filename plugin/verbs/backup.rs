@@ -10,6 +10,7 @@ use crate::screen::{Screen, print};
 use crate::session::Session;
 use crate::text::{count, safe, size, took};
 use crate::verbs::list::outcome_color;
+use crate::verbs::volumes::{self, Volumes};
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, ValueEnum};
 use kubectl_backup::operations::Verb;
@@ -53,13 +54,6 @@ pub(crate) struct ClusterArgs {
     pub(crate) shared: SharedArgs,
 }
 
-/// `--volumes`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Volumes {
-    /// Left out, as it is meant.
-    Skip,
-}
-
 /// `--consistency`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Consistency {
@@ -73,9 +67,6 @@ pub(crate) enum Consistency {
 /// What both verbs take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SharedArgs {
-    /// What becomes of the data on volumes: `skip` says that it is meant not to be saved; else that is a problem
-    #[arg(long, value_name = "skip", value_enum, hide_possible_values = true)]
-    volumes: Option<Volumes>,
     /// Read everything as it was at one instant, or, relaxed, each kind when its turn comes
     #[arg(long, value_name = "exact|relaxed", value_enum, default_value_t, hide_possible_values = true)]
     consistency: Consistency,
@@ -106,6 +97,8 @@ pub(crate) struct SharedArgs {
     pub(crate) wait: WaitArgs,
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    volumes: volumes::BackupArgs,
 }
 
 impl SharedArgs {
@@ -113,13 +106,14 @@ impl SharedArgs {
     fn task(&self) -> BackupTask {
         BackupTask {
             selection: self.selection.selection(),
-            volumes: self.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
+            volumes: self.volumes.volumes.map_or(VolumeData::Save, |Volumes::Skip| VolumeData::Skip),
             consistency: match self.consistency {
                 Consistency::Exact => Demand::Exact,
                 Consistency::Relaxed => Demand::Relaxed,
             },
             hooks: self.hooks,
             parallel: (self.parallel != LISTS).then_some(self.parallel),
+            volume_options: self.volumes.options(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::document;
 use crate::run;
 use crate::screen::{Screen, print};
 use crate::session::Session;
-use crate::table::Table;
+use crate::table::{NONE, Table};
 use crate::text::{age, count, number, safe, size, took};
 use crate::verbs::list::{namespaces, outcome_color, stored};
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use kubectl_backup::operations::hooks::{HookOutcome, HookReport};
 use kubectl_backup::operations::read::DescribeResult;
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
+use kubectl_backup::volumes::record::VolumeCopy;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp
         }
         section(&mut text, "Kinds", &kinds.render(screen, true));
     }
+    section(&mut text, "Volumes", &volumes(&report.volumes, screen));
     let problems = report.problems.iter().map(|p| format!("{}: {}\n", safe(&p.subject), safe(&p.message)));
     section(&mut text, "Problems", &problems.collect::<String>());
     section(&mut text, "Hooks", &hooks(&report.hooks, screen));
@@ -91,6 +93,26 @@ fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp
     });
     section(&mut text, "Left out", &omissions.collect::<String>());
     text
+}
+
+/// The volumes whose data is saved.
+fn volumes(copies: &[VolumeCopy], screen: &Screen) -> String {
+    if copies.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["CLAIM", "VOLUME", "TYPE", "SIZE", "SNAPSHOT", "STATE", "DATA"]);
+    for copy in copies {
+        table.row([
+            format!("{}/{}", copy.namespace, copy.claim).into(),
+            copy.source.id.as_str().into(),
+            copy.source.kind.as_str().into(),
+            size(copy.source.gib << 30).into(),
+            copy.snapshot.id.as_str().into(),
+            copy.snapshot.state.to_string().into(),
+            copy.snapshot.full_bytes.map_or_else(|| NONE.to_owned(), size).into(),
+        ]);
+    }
+    table.render(screen, true)
 }
 
 /// The commands that ran in pods, in their order.
@@ -148,6 +170,14 @@ fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> St
     field("Consistency", &consistency(&manifest.consistency));
     let stored = size(stored(manifest));
     field("Objects", &format!("{}, {} of JSON, {stored} stored", number(counts.objects), size(counts.bytes)));
+    if counts.volumes > 0 {
+        let volumes = count(counts.volumes, "volume");
+        let skew = manifest.consistency.skew_seconds;
+        field(
+            "Volumes",
+            &format!("{volumes} of {}, their snapshots within {skew:.1} s of the objects", size(counts.volume_bytes)),
+        );
+    }
     field("Made by", &safe(&manifest.tool));
     text
 }
@@ -196,12 +226,16 @@ mod tests {
             "problems": [{"subject": "secrets shop/db", "message": "can't be \u{1b}[2Jread"}],
             "omissions": [{"subject": "events", "rule": "events are never saved", "objects": 7}], "seconds": 2.0,
             "hooks": [{"namespace": "shop", "pod": "db-0", "container": "db", "when": "pre", "command": "psql",
-                "outcome": "timedOut", "seconds": 30.0, "message": "x"}]
+                "outcome": "timedOut", "seconds": 30.0, "message": "x"}],
+            "volumes": [{"namespace": "shop", "claim": "data-db-0", "volume": "pvc-1", "method": "ebs-snapshot",
+                "source": {"id": "vol-0a", "type": "gp3", "gib": 100, "zone": "eu-central-1a"},
+                "snapshot": {"id": "snap-0a", "region": "eu-central-1", "state": "completed",
+                    "startedAt": "2026-11-20T10:00:01Z", "fullBytes": 1_610_612_736}}]
         });
-        DescribeResult {
-            manifest: manifest("shop-1", "namespaces", &["shop", "blog"], "Partial"),
-            report: serde_json::from_value(report).unwrap(),
-        }
+        let mut manifest = manifest("shop-1", "namespaces", &["shop", "blog"], "Partial");
+        (manifest.counts.volumes, manifest.counts.volume_bytes) = (1, 100 << 30);
+        manifest.consistency.skew_seconds = 0.8;
+        DescribeResult { manifest, report: serde_json::from_value(report).unwrap() }
     }
 
     #[test]
@@ -217,6 +251,7 @@ mod tests {
             "Started:      2026-11-20T10:00:00Z (5m ago), took 2.0s",
             "Consistency:  all kinds at revision 4711",
             "Objects:      12,345, 5.0 MiB of JSON, 1.0 MiB stored",
+            "Volumes:      1 volume of 100.0 GiB, their snapshots within 0.8 s of the objects",
             "Problems:",
             "  secrets shop/db: can't be \\u{1b}[2Jread",
             "Hooks:",
@@ -225,8 +260,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is missing in\n{text}");
         }
-        let hook: Vec<&str> = text.lines().find(|line| line.contains("db-0")).unwrap().split_whitespace().collect();
+        let hook: Vec<&str> = text.lines().find(|line| line.contains("psql")).unwrap().split_whitespace().collect();
         assert_eq!(hook, ["pre", "shop/db-0", "db", "psql", "timed", "out", "30.0s"]);
+        let volume: Vec<&str> = text.lines().find(|line| line.contains("vol-0a")).unwrap().split_whitespace().collect();
+        assert_eq!(volume.join(" "), "shop/data-db-0 vol-0a gp3 100.0 GiB snap-0a completed 1.5 GiB");
     }
 
     #[test]

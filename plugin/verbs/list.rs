@@ -5,7 +5,7 @@ use crate::document;
 use crate::run;
 use crate::screen::{Color, Screen, print, tell};
 use crate::session::{Session, Target};
-use crate::table::{Cell, Table};
+use crate::table::{Cell, NONE, Table};
 use crate::text::{age, safe, size};
 use jiff::Timestamp;
 use kubectl_backup::archive::manifest::{Manifest, Scope};
@@ -92,7 +92,7 @@ fn rendered(list: &ListResult, args: &Args, screen: &Screen, now: Timestamp) -> 
 fn table(list: &ListResult, now: Timestamp, wide: bool) -> Table {
     let mut header = vec!["ID", "AGE", "NAMESPACES", "OBJECTS", "SIZE", "OUTCOME"];
     if wide {
-        header.extend(["PROBLEMS", "STARTED", "REVISION", "CLUSTER"]);
+        header.extend(["PROBLEMS", "VOLUMES", "STARTED", "REVISION", "CLUSTER"]);
     }
     let mut table = Table::new(header);
     for backup in &list.backups {
@@ -107,6 +107,10 @@ fn table(list: &ListResult, now: Timestamp, wide: bool) -> Table {
         ];
         if wide {
             row.push(backup.counts.problems.to_string().into());
+            row.push(match backup.counts.volumes {
+                0 => NONE.into(),
+                volumes => format!("{volumes} ({})", size(backup.counts.volume_bytes)).into(),
+            });
             row.push(backup.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
             row.push(backup.consistency.revision.clone().unwrap_or_default().into());
             row.push(backup.cluster.uid.as_str().into());

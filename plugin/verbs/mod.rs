@@ -9,4 +9,5 @@ pub(crate) mod logs;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod version;
+pub(crate) mod volumes;
 pub(crate) mod worker;

@@ -12,6 +12,7 @@ use crate::screen::{Color, Screen, print, tell};
 use crate::session::{Session, Target};
 use crate::text::{count, number, safe, took};
 use crate::verbs::list::outcome_color;
+use crate::verbs::volumes;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -92,6 +93,8 @@ pub(crate) struct Args {
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    volumes: volumes::RestoreArgs,
     // last: its heading would take in what follows
     #[command(flatten)]
     pub(crate) adapt: AdaptArgs,
@@ -166,6 +169,7 @@ impl Args {
             adapt: self.adapt.options(),
             dry_run,
             approved,
+            volumes: self.volumes.options(),
         })
     }
 }

@@ -81,7 +81,8 @@ pub struct Consistency {
     /// The kinds that were listed as they were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unpinned: Vec<Unpinned>,
-    /// Seconds between the first and the last thing read; 0 when everything is at one revision.
+    /// Seconds between the first and the last thing read, snapshots of volumes included; 0 when everything is at one
+    /// revision and there are none.
     pub skew_seconds: f64,
 }
 
@@ -99,6 +100,7 @@ pub struct Unpinned {
 
 /// The sums of a backup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Objects saved.
     pub objects: u64,
@@ -108,6 +110,17 @@ pub struct Counts {
     pub problems: u64,
     /// Omissions in the report.
     pub omissions: u64,
+    /// Volumes whose data is saved.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub volumes: u64,
+    /// Bytes that they can hold.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub volume_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The data of a backup.

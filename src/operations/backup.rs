@@ -4,7 +4,7 @@ pub(super) mod target;
 
 use super::hooks::{Around, HookReport};
 use super::log::RunLog;
-use super::{Context, Done};
+use super::{Context, Done, volumes};
 use crate::archive::manifest::{Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
@@ -15,11 +15,14 @@ use crate::report::{Events, ExitCode, Omission, Outcome, Phase, Problem};
 use crate::rules::claims::VolumeData;
 use crate::rules::selection::Selection;
 use crate::store::Store;
+use crate::volumes::record::VolumeCopy;
+use crate::volumes::snapshot::{Options, Request, Snapshots};
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use target::Target;
+use tokio::sync::mpsc;
 
 /// What to back up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,9 @@ pub struct BackupTask {
     /// Whether the commands run that pods' annotations ask for.
     #[serde(default = "yes")]
     pub hooks: bool,
+    /// How volumes are saved.
+    #[serde(default)]
+    pub volume_options: Options,
     /// Lists in flight; `None`: [`save::LISTS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
@@ -50,10 +56,14 @@ impl Default for BackupTask {
             volumes: VolumeData::default(),
             consistency: pin::Demand::default(),
             hooks: yes(),
+            volume_options: Options::default(),
             parallel: None,
         }
     }
 }
+
+/// Characters that the value of a tag in AWS may have.
+const TAG_VALUE: usize = 256;
 
 fn yes() -> bool {
     true
@@ -79,6 +89,9 @@ pub struct Report {
     /// The commands that pods' annotations asked for.
     #[serde(default)]
     pub hooks: Vec<HookReport>,
+    /// The volumes whose data is saved.
+    #[serde(default)]
+    pub volumes: Vec<VolumeCopy>,
     /// Seconds that the run took until here.
     pub seconds: f64,
 }
@@ -132,38 +145,25 @@ async fn attempt(
     log: &RunLog,
     started: Timestamp,
 ) -> anyhow::Result<Done> {
-    let cancel = &context.cancel;
     events.phase(Phase::Discovering);
-    let mut target = until_cancelled(cancel, Target::discover(&task.selection, cluster, events)).await?;
-    let saving = async {
-        events.phase(Phase::Saving);
-        saved(id, task, &target, cluster, store, context, events).await
-    };
-    let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
-    let (saved, hooks) = around.run(saving).await;
-    let mut saved = saved?;
-    target.hooks = hooks.reports;
-    target.problems.extend(hooks.problems);
-    target.omissions.extend(hooks.omissions);
-    saved.problems.extend(target.problems.clone());
-    saved.omissions.extend(target.omissions.clone());
-
-    events.phase(Phase::Committing);
-    events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
-    let manifest = manifest(id, task, &target, saved, store, context, log, started);
-    let manifest = until_settled(cancel, manifest).await?;
-    if cancel.is_cancelled() {
-        return Err(Error::Cancelled.into());
-    }
-    // from here on the backup may exist, whatever the signal
-    let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
-    if let Err(error) = until_cancelled(cancel, sweep::garbage(store, (context.now)())).await {
-        tracing::warn!(%error, "garbage of earlier runs could not be swept");
-    }
-    let (standing, whose) = match committed {
-        Committed::Ours => (manifest, ""),
-        Committed::Theirs(standing) => (*standing, " (by another worker of this run)"),
-    };
+    let mut target = until_cancelled(&context.cancel, Target::discover(&task.selection, cluster, events)).await?;
+    let identity = target.identity.clone();
+    let volumes = target.kinds.iter().find(|kind| kind.is("persistentvolumes")).cloned();
+    let mut snapshots = Snapshots::new(Request {
+        id,
+        attempt: &context.attempt,
+        location: store.describe().chars().take(TAG_VALUE).collect(),
+        cluster_uid: &identity.uid,
+        cluster,
+        volumes: volumes.as_ref(),
+        options: &task.volume_options,
+        events,
+    });
+    let done = carry_out(id, task, &mut target, &mut snapshots, cluster, store, context, events, log, started);
+    let result = Box::pin(done).await;
+    volumes::settle(&result, &snapshots, store, (context.now)()).await;
+    let Standing { manifest: standing, ours } = result?;
+    let whose = if ours { "" } else { " (by another worker of this run)" };
     let message = format!(
         "backup `{id}` is {}{whose}: {} objects, {} problems",
         standing.outcome, standing.counts.objects, standing.counts.problems
@@ -176,25 +176,97 @@ async fn attempt(
     })
 }
 
-/// Saves at one revision, where that is asked for. When that is compacted on the way, all kinds start again once at a new one.
-async fn saved(
+/// The backup that stands in the end.
+pub(super) struct Standing {
+    pub(super) manifest: Manifest,
+    /// Whether this worker has written it.
+    pub(super) ours: bool,
+}
+
+/// All from the first list to the commit.
+#[expect(clippy::too_many_arguments, reason = "the steps of one run, called once")]
+async fn carry_out(
     id: &BackupId,
     task: &BackupTask,
-    target: &Target,
+    target: &mut Target,
+    snapshots: &mut Snapshots<'_>,
     cluster: &Cluster,
     store: &dyn Store,
     context: &Context,
     events: &Events,
-) -> anyhow::Result<Saved> {
+    log: &RunLog,
+    started: Timestamp,
+) -> anyhow::Result<Standing> {
+    let cancel = &context.cancel;
+    let saving = async {
+        events.phase(Phase::Saving);
+        saved(id, task, target, snapshots, cluster, store, context, events).await
+    };
+    let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
+    let (saved, hooks) = around.run(saving).await;
+    let (mut saved, objects_at) = saved?;
+    let waiting = async {
+        snapshots.wait(saved.counts).await;
+        Ok::<_, Error>(())
+    };
+    until_cancelled(cancel, waiting).await?;
+    target.volumes = snapshots.ended();
+    target.volumes_skew = snapshots.skew(objects_at);
+    target.hooks = hooks.reports;
+    target.problems.extend(hooks.problems);
+    target.omissions.extend(hooks.omissions);
+    target.problems.append(&mut target.volumes.problems);
+    target.omissions.append(&mut target.volumes.omissions);
+    saved.problems.extend(target.problems.clone());
+    saved.omissions.extend(target.omissions.clone());
+
+    events.phase(Phase::Committing);
+    events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
+    let manifest = manifest(id, task, target, saved, store, context, log, started);
+    let manifest = until_settled(cancel, manifest).await?;
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled.into());
+    }
+    // from here on the backup may exist, whatever the signal
+    let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
+    if let Err(error) = until_cancelled(cancel, sweep::garbage(store, (context.now)())).await {
+        tracing::warn!(%error, "garbage of earlier runs could not be swept");
+    }
+    Ok(match committed {
+        Committed::Ours => Standing { manifest, ours: true },
+        Committed::Theirs(standing) => Standing { manifest: *standing, ours: false },
+    })
+}
+
+/// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
+/// the way, all kinds start again once at a new one. Answers with the time of the revision, too.
+#[expect(clippy::too_many_arguments, reason = "the steps of one run, called once")]
+async fn saved(
+    id: &BackupId,
+    task: &BackupTask,
+    target: &Target,
+    snapshots: &mut Snapshots<'_>,
+    cluster: &Cluster,
+    store: &dyn Store,
+    context: &Context,
+    events: &Events,
+) -> anyhow::Result<(Saved, Timestamp)> {
     let mut request = target.request(id, task, context);
     loop {
         let pin = target.pin(task, cluster, context, events).await?;
-        match Box::pin(save::objects(cluster, store, &request, pin, events, &context.cancel)).await {
+        let read_at = (context.now)();
+        let (found, claims) = mpsc::unbounded_channel();
+        let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
+        let volumes = Box::pin(async {
+            snapshots.start(claims).await;
+            Ok(())
+        });
+        match tokio::try_join!(objects, volumes) {
             Err(error) if request.restart_when_compacted && error.is_expired() => {
                 events.note("the revision was compacted on the way; starting again at a new one");
                 request.restart_when_compacted = false;
             }
-            other => return Ok(other?),
+            other => return Ok((other?.0, read_at)),
         }
     }
 }
@@ -218,6 +290,8 @@ async fn manifest(
         bytes: saved.counts.bytes,
         problems: saved.problems.len() as u64,
         omissions: saved.omissions.len() as u64,
+        volumes: target.volumes.copies.len() as u64,
+        volume_bytes: target.volumes.copies.iter().map(|copy| copy.source.gib << 30).sum(),
     };
     let outcome = if saved.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     let report = Report {
@@ -228,6 +302,7 @@ async fn manifest(
         problems: saved.problems,
         omissions: saved.omissions,
         hooks: target.hooks.clone(),
+        volumes: target.volumes.copies.clone(),
         seconds,
     };
     let report = Bytes::from(serde_json::to_vec_pretty(&report)?);
@@ -241,7 +316,7 @@ async fn manifest(
         log: put("log.jsonl.zst", log.take()?).await?,
     };
     let unpinned: Vec<_> = saved.pin.unpinned.into_values().collect();
-    let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds };
+    let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds }.max(target.volumes_skew);
     Ok(Manifest {
         format: FORMAT.to_owned(),
         requires: Vec::new(),

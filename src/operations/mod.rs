@@ -8,6 +8,7 @@ pub mod hooks;
 mod log;
 pub mod read;
 pub mod restore;
+mod volumes;
 
 use crate::cluster::Cluster;
 use crate::config::Location;

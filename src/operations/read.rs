@@ -229,7 +229,7 @@ pub(super) fn chosen(
     Ok(chosen)
 }
 
-async fn objects(
+pub(super) async fn objects(
     store: &dyn Store,
     backup: &Backup,
     chosen: &BTreeSet<usize>,

@@ -5,6 +5,7 @@ mod outcome;
 
 use super::backup::target::cluster_uid;
 use super::log::RunLog;
+use super::volumes::Wishes;
 use super::{Context, Done, Query, Usage, read};
 use crate::cluster::Cluster;
 use crate::config::Location;
@@ -22,6 +23,7 @@ use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
 use crate::rules::verdict::Existing;
 use crate::store::Store;
+use crate::volumes::restore::Options as VolumeOptions;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -56,6 +58,9 @@ pub struct RestoreTask {
     /// The digest of the plan that the person approved; another plan is not carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Digest>,
+    /// How volumes are made again.
+    #[serde(default)]
+    pub volumes: VolumeOptions,
 }
 
 /// Whether a restore writes.
@@ -129,6 +134,9 @@ async fn restore(
     };
     events.phase(Phase::Verifying);
     let mut plan = plan::make(cluster, store, request, &events).await?;
+    let mut wishes = Wishes::find(task, &backup, &plan, id, store).await.context("looking for saved volumes")?;
+    plan.note_given_back(&backup, |claim| wishes.has(claim));
+    plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
         let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
         let problems = if task.dry_run == DryRun::Server { check.all(&mut plan).await? } else { Vec::new() };
@@ -140,7 +148,12 @@ async fn restore(
         approval::begin(id, &plan, store, context).await?;
     }
     events.phase(Phase::Restoring);
-    let restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await?;
+    let volumes = wishes.make(cluster, store, &backup, &plan.adaptation, context, &events);
+    let volumes = volumes.await.context("making volumes")?;
+    plan.adaptation.use_volumes(volumes.new.clone());
+    let restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await;
+    volumes.settle(cluster, &events).await;
+    let restored = restored?;
     let result = outcome::result(&backup, &plan, restored, false);
     let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     if !location.read_only {

@@ -5,6 +5,7 @@ use super::fetch::Backup;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::adapt::{Adapt, AdaptOptions};
 use crate::rules::mapping::NamespaceMapping;
+use crate::rules::volumes::restored::Restored as NewVolumes;
 use crate::{archive, cluster, rules};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ pub struct Adaptation {
     rules: Arc<Adapt>,
     /// The versions, by key, of kinds that are written in another than their own.
     versions: BTreeMap<String, String>,
+    /// New volumes behind restored claims.
+    volumes: NewVolumes,
 }
 
 impl Adaptation {
@@ -24,7 +27,11 @@ impl Adaptation {
     /// # Errors
     /// What is wrong with them, for the person who typed them.
     pub fn new(options: &AdaptOptions, mapping: NamespaceMapping) -> Result<Self, rules::Error> {
-        Ok(Self { rules: Arc::new(Adapt::new(options, mapping)?), versions: BTreeMap::new() })
+        Ok(Self {
+            rules: Arc::new(Adapt::new(options, mapping)?),
+            versions: BTreeMap::new(),
+            volumes: NewVolumes::default(),
+        })
     }
 
     /// What a restore does that nobody asked for anything.
@@ -50,6 +57,11 @@ impl Adaptation {
         self.versions = versions;
     }
 
+    /// Says which volumes were made for claims, once they are.
+    pub fn use_volumes(&mut self, volumes: NewVolumes) {
+        self.volumes = volumes;
+    }
+
     /// Whether the target takes a kind in another version than its own.
     pub(super) fn converts(&self, kind: &Kind) -> bool {
         self.versions.contains_key(&kind.key())
@@ -67,6 +79,7 @@ impl Adaptation {
     /// When a person's rule can't be applied to it.
     pub fn apply(&self, kind: &Kind, object: &mut Value) -> Result<(), rules::Error> {
         self.rules.apply(kind, object)?;
+        self.volumes.apply(kind, object);
         if self.converts(kind) {
             object["apiVersion"] = self.written_as(kind).api_version().into();
         }

@@ -108,6 +108,22 @@ impl Plan {
         self.items.iter().filter(kept).filter_map(volume).collect()
     }
 
+    /// Notes the volumes that are given back to their claims; those of claims that get another volume stay as they are.
+    pub fn note_given_back(&mut self, backup: &Backup, has_another: impl Fn(&ObjectName) -> bool) {
+        let name = |number: usize| backup.index.object_name(&backup.index.entries()[number]);
+        self.given_back.retain(|number, _| !has_another(&name(*number)));
+        let mut notes: Vec<String> = self
+            .given_back
+            .iter()
+            .map(|(number, (_, volume))| {
+                let claim = name(*number);
+                format!("volume `{volume}` was released by claim `{claim}`, which is restored: it is given back to it")
+            })
+            .collect();
+        notes.sort_unstable();
+        self.notes.append(&mut notes);
+    }
+
     /// The item of an entry.
     pub fn item(&self, number: usize) -> Option<&PlanItem> {
         let at = self.items.binary_search_by_key(&number, |item| item.entry as usize).ok()?;

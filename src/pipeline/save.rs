@@ -40,6 +40,7 @@ use crate::resource::Kind;
 use crate::rules::claims::{self, VolumeData};
 use crate::rules::needs::Needs;
 use crate::rules::selection::Chosen;
+use crate::rules::volumes::Claim;
 use crate::store::Store;
 use futures::{StreamExt, stream};
 use list::{Item, ListTask, Listed};
@@ -130,6 +131,9 @@ pub struct Saved {
     pub pin: Pin,
 }
 
+/// Where claims that have a volume go as they are found, until all of them are.
+type Claims = mpsc::UnboundedSender<Claim>;
+
 /// What the lists gather while they run.
 struct Gathered {
     kinds: BTreeMap<Kind, Listed>,
@@ -137,6 +141,8 @@ struct Gathered {
     needs: Needs,
     /// Claims whose data is left out as it was asked for.
     skipped_claims: u64,
+    /// For who saves their data; gone once all are found.
+    claims: Option<Claims>,
     counts: Counts,
     pin: Pin,
     picked: Picked,
@@ -144,7 +150,8 @@ struct Gathered {
     needed: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Saves objects and index. On any error both uploads are aborted: nothing of them remains.
+/// Saves objects and index. On any error both uploads are aborted: nothing of them remains. `claims` gets every claim
+/// that is saved and has a volume, early: they are listed before all else.
 ///
 /// # Errors
 /// When the API server or the bucket fails as a whole; a kind that fails alone is a problem in the result.
@@ -153,11 +160,12 @@ pub async fn objects(
     store: &dyn Store,
     request: &SaveRequest<'_>,
     pin: Pin,
+    claims: Claims,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Saved, Error> {
     let mut files = Files::begin(store, request).await?;
-    let saving = Saving::new(cluster, request, pin, events);
+    let saving = Saving::new(cluster, request, pin, Some(claims), events);
     let result = until_cancelled(cancel, saving.run(&mut files)).await;
     match result {
         Ok(()) => until_settled(cancel, saving.finish(files)).await,
@@ -177,12 +185,19 @@ struct Saving<'a> {
 }
 
 impl<'a> Saving<'a> {
-    fn new(cluster: &'a Cluster, request: &'a SaveRequest<'a>, pin: Pin, events: &'a Events) -> Self {
+    fn new(
+        cluster: &'a Cluster,
+        request: &'a SaveRequest<'a>,
+        pin: Pin,
+        claims: Option<Claims>,
+        events: &'a Events,
+    ) -> Self {
         let gathered = Gathered {
             kinds: BTreeMap::new(),
             problems: Vec::new(),
             needs: Needs::default(),
             skipped_claims: 0,
+            claims,
             counts: Counts::default(),
             pin,
             picked: Picked::default(),
@@ -219,16 +234,22 @@ impl<'a> Saving<'a> {
     /// Makes lists, several at a time.
     async fn list_all(&self, tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
         self.gathered().counts.kinds += tasks.len() as u64;
-        let mut lists = stream::iter(tasks)
+        let is_claims = |task: &ListTask| task.kind.is("persistentvolumeclaims");
+        let (claims, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_claims);
+        let mut claims_left = claims.len();
+        let mut lists = stream::iter(claims.into_iter().chain(others))
             .map(|task| async move {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
-                self.list(&task, filled, &choose).await
+                self.list(&task, filled, &choose).await.map(|()| is_claims(&task))
             })
             .buffer_unordered(self.request.lists.clamp(1, LISTS));
-        while let Some(result) = lists.next().await {
-            result?;
+        loop {
+            if claims_left == 0 {
+                self.gathered().claims = None;
+            }
+            let Some(result) = lists.next().await else { return Ok(()) };
+            claims_left -= usize::from(result?);
         }
-        Ok(())
     }
 
     fn tell(&self, problem: Problem) {

@@ -73,7 +73,7 @@ pub async fn missing_classes(
     Ok(())
 }
 
-/// Finds the released volumes of claims that are to be created, and notes them in the plan.
+/// Finds the released volumes of claims that are to be created.
 ///
 /// # Errors
 /// The API server's.
@@ -106,9 +106,6 @@ pub async fn give_back(
         let live: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let claim = index.object_name(entry);
         if claims::given_back(&live, &claim, &was.to_string()).is_some() {
-            plan.notes.push(format!(
-                "volume `{volume}` was released by claim `{claim}`, which is restored: it is given back to it"
-            ));
             plan.given_back.insert(number as usize, (volumes.kind.clone(), name));
         }
     }

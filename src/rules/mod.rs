@@ -27,6 +27,7 @@
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
 //! - `versions`: the version in which a kind is written that the target serves in others only
+//! - `volumes`: how the data behind each claim is saved, and where a restored volume goes
 //! - `verdict`: what happens to each object, and the digest of a plan
 
 pub mod accounts;
@@ -54,6 +55,7 @@ pub mod survey;
 pub mod tidy;
 pub mod verdict;
 pub mod versions;
+pub mod volumes;
 mod walk;
 pub mod waves;
 
@@ -174,6 +176,14 @@ pub enum Error {
         line: usize,
         /// Column in that line, from 1.
         column: usize,
+    },
+    /// A volume policy that can't be meant.
+    #[error("rule {rule} of the volume policy: {why}")]
+    VolumePolicy {
+        /// Its number, from 1.
+        rule: usize,
+        /// What is wrong with it.
+        why: String,
     },
     /// The committed list of what a restore strips can't be read.
     #[error(

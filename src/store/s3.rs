@@ -2,17 +2,17 @@
 //! its checksum goes as a plain header, which every server understands or ignores; streamed bodies carry theirs in
 //! trailers, which some servers store as part of the body.
 //!
-//! `client` makes the client, `call` tries again, `fault` judges answers, `identity` explains credentials, `upload`
-//! writes bodies in parts.
+//! `client` makes the client, `call` tries again, `fault` judges answers, `upload` writes bodies in
+//! parts.
 
 mod call;
 mod client;
 mod fault;
-mod identity;
 mod upload;
-mod web_identity;
 
 use super::{Error, Listed, PendingUpload, Store, Upload, key};
+use crate::aws::causes;
+use crate::aws::identity::Environment;
 use crate::config;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -21,8 +21,7 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::{Bytes, BytesMut};
 use call::{Action, Deed, Patience, Tried, call, within};
-use fault::{Fault, causes};
-use identity::Environment;
+use fault::Fault;
 use jiff::Timestamp;
 use std::ops::Range;
 use std::sync::Arc;

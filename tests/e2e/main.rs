@@ -10,6 +10,7 @@
 //! - `selection`: kinds, names, labels, and what `--explain` says of them
 //! - `restore`: onto what is there: plans, dry runs, updates
 //! - `diff`: backups compared
+//! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
@@ -25,4 +26,7 @@ mod promises;
 mod proxy;
 mod restore;
 mod selection;
+#[path = "../ec2/standin/mod.rs"]
+mod standin;
 mod verbs;
+mod volumes;

@@ -18,6 +18,7 @@ use kubectl_backup::rules::adapt::AdaptOptions;
 use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::selection::Selection;
 use kubectl_backup::rules::verdict::Existing;
+use kubectl_backup::volumes::restore;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -114,6 +115,7 @@ pub(crate) fn restore_task() -> RestoreTask {
         existing: Existing::Skip,
         dry_run: DryRun::None,
         approved: None,
+        volumes: restore::Options::default(),
     }
 }
 

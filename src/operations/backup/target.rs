@@ -15,6 +15,7 @@ use crate::resource::{Kind, ObjectName};
 use crate::rules::kinds::Served;
 use crate::rules::selection::{self, Chosen, Namespaces, Selection};
 use crate::rules::{self, similar};
+use crate::volumes::snapshot::Ended;
 use anyhow::Context as _;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -31,6 +32,8 @@ pub(in crate::operations) struct Target {
     pub(in crate::operations) problems: Vec<Problem>,
     pub(in crate::operations) omissions: Vec<Omission>,
     pub(in crate::operations) hooks: Vec<HookReport>,
+    pub(in crate::operations) volumes: Ended,
+    pub(in crate::operations) volumes_skew: f64,
 }
 
 impl Target {
@@ -53,6 +56,8 @@ impl Target {
             problems: Vec::new(),
             omissions: Vec::new(),
             hooks: Vec::new(),
+            volumes: Ended::default(),
+            volumes_skew: 0.0,
         };
         target.name_stale(&discovery.stale, events);
         let stale = discovery.stale;

@@ -36,7 +36,7 @@ pub async fn look(
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Seen, Error> {
-    let saving = Saving::new(cluster, request, pin, events);
+    let saving = Saving::new(cluster, request, pin, None, events);
     let (filled, mut dropped) = mpsc::channel(FILLED);
     let lists = async {
         let result = saving.lists(&filled).await;

@@ -9,6 +9,7 @@ use crate::resource::{Kind, ObjectName};
 use crate::rules::claims::{self, VolumeData};
 use crate::rules::needs::needs_of;
 use crate::rules::selection::{self, Reach};
+use crate::rules::volumes::Claim;
 use std::collections::BTreeSet;
 
 /// Namespaces up to which each is listed on its own; above, one list of all is less work for the API server.
@@ -110,14 +111,21 @@ impl Saving<'_> {
         }
     }
 
-    /// Says of a claim that is saved what becomes of its data.
+    /// Hands a claim that is saved to who saves its data.
     fn note_claim(&self, namespace: Option<&str>, name: &str, text: &str) {
-        match (claims::has_volume(text), self.request.volumes) {
-            (Ok(false), _) => (),
-            (_, VolumeData::Skip) => self.gathered().skipped_claims += 1,
-            (_, VolumeData::Save) => {
+        let claim = Claim::of(namespace.unwrap_or_default(), name, text);
+        let mut gathered = self.gathered();
+        match (claim, self.request.volumes) {
+            (Ok(None), _) => (),
+            (_, VolumeData::Skip) => gathered.skipped_claims += 1,
+            (Ok(Some(claim)), VolumeData::Save) => {
+                // nobody takes them where the run ends anyway
+                _ = gathered.claims.as_ref().map(|claims| claims.send(claim));
+            }
+            (Err(error), VolumeData::Save) => {
+                drop(gathered);
                 let subject = format!("persistentvolumeclaims {}", ObjectName::new(namespace, name));
-                self.tell(Problem { subject, message: claims::UNSAVED.to_owned() });
+                self.tell(Problem { subject, message: claims::unsaved(&error.to_string()) });
             }
         }
     }

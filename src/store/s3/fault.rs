@@ -5,6 +5,8 @@
 
 use super::Bucket;
 use super::call::{Action, Deed};
+use crate::aws::identity::Refusal;
+use crate::aws::{causes, find};
 use crate::store::Error;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -38,6 +40,21 @@ impl Fault {
     }
 }
 
+impl From<Refusal> for Error {
+    fn from(Refusal { text, hint, transient }: Refusal) -> Self {
+        Self::Credentials { text, hint, transient }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        if !refusal.transient {
+            return Self::Final(refusal.into());
+        }
+        Self::Passing { why: refusal.text.clone(), error: Some(Box::new(refusal.into())), may_have_worked: false }
+    }
+}
+
 /// Codes that stand for "later": overload, a broken connection, another writer at the same key, a clock that the SDK
 /// has just corrected.
 const PASSING: [&str; 12] = [
@@ -62,7 +79,7 @@ impl Bucket {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         if let Some(credentials) = find::<CredentialsError>(&error) {
-            return self.environment.explain(credentials);
+            return self.environment.explain(credentials).into();
         }
         match &error {
             SdkError::ServiceError(service) => self.judge_answer(deed, service.raw(), service.err()),
@@ -116,7 +133,7 @@ impl Bucket {
                 | "InvalidToken"
                 | "TokenRefreshRequired",
                 _,
-            ) => self.environment.refused_credentials(code, &said),
+            ) => self.environment.refused_credentials(code, &said).into(),
             ("InvalidObjectState", _) => self.refused(
                 deed,
                 format!("{said}\nhint: it is in an archive class: aws s3api restore-object brings it back"),
@@ -188,27 +205,4 @@ fn said(status: u16, code: &str, message: Option<&str>) -> String {
 fn expected_region(said: &str) -> Option<&str> {
     let (_, rest) = said.split_once("expecting '")?;
     rest.split_once('\'').map(|(region, _)| region)
-}
-
-/// The first error of a type among the causes of another.
-pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|error| error.downcast_ref::<E>())
-}
-
-/// An error and its causes.
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
-}
-
-/// An error and its causes in one line, without repetitions.
-pub(super) fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut told: Vec<String> = Vec::new();
-    for cause in chain(error) {
-        let text = cause.to_string();
-        let generic = ["dispatch failure", "service error", "unhandled error", "other", "io error"];
-        if !text.is_empty() && !generic.contains(&text.as_str()) && !told.iter().any(|t| t.contains(&text)) {
-            told.push(text);
-        }
-    }
-    if told.is_empty() { error.to_string() } else { told.join(": ") }
 }

@@ -7,8 +7,8 @@ mod server;
 mod writing;
 
 use super::call::Patience;
-use super::identity::Environment;
 use super::{Bucket, S3Store, client};
+use crate::aws::identity::Environment;
 use crate::config::{Location, Place};
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};

@@ -2,10 +2,10 @@
 //! itself again with the environment that it wants and looks at what that process says.
 
 use super::server::{Answer, Server};
+use crate::aws::identity::Environment;
 use crate::config::Location;
 use crate::store;
 use crate::store::s3::fault::Fault;
-use crate::store::s3::identity::Environment;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ConnectorError, SdkError};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
@@ -291,7 +291,7 @@ fn an_sts_that_cannot_be_reached_is_tried_again() {
         SdkError::<AssumeRoleWithWebIdentityError, aws_sdk_s3::config::http::HttpResponse>::dispatch_failure(
             ConnectorError::io("connection refused".into()),
         );
-    let fault = environment.explain(&CredentialsError::provider_error(unreachable));
+    let fault = Fault::from(environment.explain(&CredentialsError::provider_error(unreachable)));
     let Fault::Passing { error: Some(error), may_have_worked: false, .. } = fault else { panic!("it is final") };
     assert!(error.is_transient());
     let text = error.to_string();

@@ -3,34 +3,44 @@
 //!
 //! No text made here holds a credential: of a token only the claims are told, which are in the cluster's own words.
 
-use super::fault::{Fault, causes, find};
-use crate::store::Error;
+use super::{causes, find};
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::config::http::HttpResponse;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::path::{Path, PathBuf};
 
+/// Why there are no credentials, or none that are accepted. Holds no credential.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What happened.
+    pub(crate) text: String,
+    /// The way out.
+    pub(crate) hint: String,
+    /// Whether it may go well later: STS couldn't be reached, or was overloaded.
+    pub(crate) transient: bool,
+}
+
 /// The settings of the environment by which the SDK finds credentials, for messages.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Environment {
+pub(crate) struct Environment {
     /// `AWS_ROLE_ARN`.
-    pub(super) role_arn: Option<String>,
+    pub(crate) role_arn: Option<String>,
     /// `AWS_WEB_IDENTITY_TOKEN_FILE`.
-    pub(super) token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Whether EKS Pod Identity, or ECS, has left its address.
-    pub(super) container: bool,
+    pub(crate) container: bool,
     /// Whether `AWS_ACCESS_KEY_ID` is set: it comes before all others.
-    pub(super) keys: bool,
+    pub(crate) keys: bool,
     /// `AWS_PROFILE`.
-    pub(super) profile: Option<String>,
+    pub(crate) profile: Option<String>,
 }
 
 impl Environment {
     /// The environment of this process.
-    pub(super) fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             role_arn: get("AWS_ROLE_ARN"),
@@ -43,7 +53,7 @@ impl Environment {
     }
 
     /// The role and the file of a service account token, where they are what the credentials come from.
-    pub(super) fn web_identity(&self) -> Option<(&str, &Path)> {
+    pub(crate) fn web_identity(&self) -> Option<(&str, &Path)> {
         match self {
             Self { keys: false, profile: None, role_arn: Some(role), token_file: Some(file), .. } => Some((role, file)),
             _ => None,
@@ -51,7 +61,7 @@ impl Environment {
     }
 
     /// As whom we come, where the environment says it.
-    pub(super) fn identity(&self) -> Option<String> {
+    pub(crate) fn identity(&self) -> Option<String> {
         match self {
             Self { keys: true, .. } => Some("the keys in `AWS_ACCESS_KEY_ID`".to_owned()),
             Self { profile: Some(profile), .. } => Some(format!("the AWS profile `{profile}`")),
@@ -61,28 +71,24 @@ impl Environment {
         }
     }
 
-    /// What to say about credentials that S3 doesn't accept.
-    pub(super) fn refused_credentials(&self, code: &str, said: &str) -> Error {
+    /// What to say about credentials that the service doesn't accept.
+    pub(crate) fn refused_credentials(&self, code: &str, said: &str) -> Refusal {
         let whose = self.identity().map(|identity| format!(" of {identity}")).unwrap_or_default();
         let hint = match code {
             "InvalidAccessKeyId" => "the server doesn't know the access key; check the Secret or profile it comes from",
             "SignatureDoesNotMatch" => "the secret key doesn't belong to the access key, or the clock is wrong",
             _ => "get new credentials, and check the clock",
         };
-        Error::Credentials {
-            text: format!("the credentials{whose} are refused: {said}"),
-            hint: hint.into(),
-            transient: false,
-        }
+        Refusal { text: format!("the credentials{whose} are refused: {said}"), hint: hint.into(), transient: false }
     }
 
     /// What to say about credentials that couldn't be got.
-    pub(super) fn explain(&self, error: &CredentialsError) -> Fault {
+    pub(crate) fn explain(&self, error: &CredentialsError) -> Refusal {
         if let Some((role, path)) = self.web_identity() {
             return explain_web_identity(error, role, path);
         }
         if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
-            return Fault::Final(none_found());
+            return none_found();
         }
         let why = causes(error);
         let hint = match why.to_ascii_lowercase() {
@@ -97,7 +103,7 @@ impl Environment {
     }
 }
 
-fn explain_web_identity(error: &CredentialsError, role: &str, path: &Path) -> Fault {
+fn explain_web_identity(error: &CredentialsError, role: &str, path: &Path) -> Refusal {
     let token = match std::fs::read_to_string(path) {
         Ok(token) => token.trim().to_owned(),
         Err(unreadable) => {
@@ -126,17 +132,12 @@ fn explain_web_identity(error: &CredentialsError, role: &str, path: &Path) -> Fa
     credentials(text, web_identity_hint(code, &message, role, &claims), passing)
 }
 
-fn credentials(text: String, hint: String, transient: bool) -> Fault {
-    let why = text.clone();
-    let error = Error::Credentials { text, hint, transient };
-    if !transient {
-        return Fault::Final(error);
-    }
-    Fault::Passing { why, error: Some(Box::new(error)), may_have_worked: false }
+fn credentials(text: String, hint: String, transient: bool) -> Refusal {
+    Refusal { text, hint, transient }
 }
 
-fn none_found() -> Error {
-    Error::Credentials {
+fn none_found() -> Refusal {
+    Refusal {
         text: "no AWS credentials were found".to_owned(),
         hint: "in a Job: give the location a `roleArn` or a `credentialsSecret`, or the service account an EKS Pod Identity \
                association; with `--local`: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -1,0 +1,285 @@
+//! What backups and restores do about volumes at their ends.
+
+use super::Context;
+use super::backup::{Report, Standing};
+use super::restore::RestoreTask;
+use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
+use crate::cluster::Cluster;
+use crate::cluster::discover::Discovery;
+use crate::cluster::object::Created;
+use crate::id::{BackupId, Digest};
+use crate::pipeline::adapt::Adaptation;
+use crate::pipeline::fetch::Backup;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::{Error, until_cancelled};
+use crate::report::Events;
+use crate::resource::{Kind, ObjectName};
+use crate::rules::verdict::Verdict;
+use crate::rules::volumes::restored::{self, NewVolume, Restored};
+use crate::store::Store;
+use crate::volumes::record::{State, VolumeCopy};
+use crate::volumes::restore::{self, Wish};
+use crate::volumes::snapshot::Snapshots;
+use anyhow::Context as _;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Bytes of a report that are read.
+const REPORT_LIMIT: u64 = 64 * 1024 * 1024;
+/// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
+const CLEANING: Duration = Duration::from_secs(20);
+
+/// After a backup: snapshots that no backup names go.
+pub(super) async fn settle(
+    result: &anyhow::Result<Standing>,
+    snapshots: &Snapshots<'_>,
+    store: &dyn Store,
+    now: Timestamp,
+) {
+    let ids = |copies: Vec<VolumeCopy>| copies.into_iter().map(|copy| copy.snapshot.id).collect::<BTreeSet<_>>();
+    let settling = async {
+        match result {
+            Ok(standing) if standing.ours => {
+                snapshots.remove_extras(&ids(snapshots.ended().copies)).await;
+                match store.list(BACKUPS).await {
+                    Ok(listed) => {
+                        let backups = listed.iter().filter_map(|object| id_of_key(&object.key)).collect();
+                        snapshots.sweep(&backups, now).await;
+                    }
+                    Err(error) => tracing::warn!(%error, "snapshots of runs that were killed may be left"),
+                }
+            }
+            Ok(standing) => match copies(store, &standing.manifest).await {
+                Ok(copies) => snapshots.remove_extras(&ids(copies)).await,
+                Err(error) => tracing::warn!("snapshots that no backup names may be left: {error:#}"),
+            },
+            // the backup may stand, and need them
+            Err(error) if matches!(error.downcast_ref::<Error>(), Some(Error::Unsure { .. })) => (),
+            Err(_) => snapshots.discard().await,
+        }
+    };
+    if tokio::time::timeout(CLEANING, settling).await.is_err() {
+        tracing::warn!("snapshots of this run may be left: removing them took too long");
+    }
+}
+
+/// The saved volumes of a backup.
+///
+/// # Errors
+/// The bucket's, and a report that isn't the one that the manifest names.
+pub(super) async fn copies(store: &dyn Store, manifest: &Manifest) -> anyhow::Result<Vec<VolumeCopy>> {
+    if manifest.counts.volumes == 0 {
+        return Ok(Vec::new());
+    }
+    let file = &manifest.files.report;
+    let bytes = store.get(&file.key, REPORT_LIMIT.min(file.size)).await?;
+    let damaged = |why: String| Error::from(crate::archive::Error::damaged("the report", why));
+    if Digest::of(&bytes) != file.sha256 {
+        return Err(damaged("its SHA-256 is not the one that the manifest names".to_owned()).into());
+    }
+    let report: Report = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    Ok(report.volumes)
+}
+
+/// The volumes that a restore has to make.
+pub(super) struct Wishes<'a> {
+    id: &'a BackupId,
+    options: &'a restore::Options,
+    wishes: Vec<Wish>,
+    /// What a person should see of it beforehand.
+    pub(super) notes: Vec<String>,
+}
+
+/// New volumes, and who refers to them.
+pub(super) struct NewVolumes {
+    /// For the objects on their way.
+    pub(super) new: Restored,
+    volumes: Option<restore::Volumes>,
+}
+
+impl<'a> Wishes<'a> {
+    /// Finds the claims that are to be created and whose data was saved.
+    pub(super) async fn find(
+        task: &'a RestoreTask,
+        backup: &Backup,
+        plan: &Plan,
+        id: &'a BackupId,
+        store: &dyn Store,
+    ) -> anyhow::Result<Self> {
+        let options = &task.volumes;
+        let copies = if options.skip { Vec::new() } else { copies(store, &backup.manifest).await? };
+        let entries = backup.index.entries();
+        let created = plan.items.iter().filter(|item| item.verdict == Verdict::Create);
+        let created: BTreeSet<(String, ObjectName)> = created
+            .map(|item| {
+                let entry = &entries[item.entry as usize];
+                (backup.index.frame(entry).kind.key(), backup.index.object_name(entry))
+            })
+            .filter(|(kind, _)| kind.starts_with("persistentvolume"))
+            .collect();
+        let is_created = |kind: &str, name: ObjectName| created.contains(&(kind.to_owned(), name));
+        let (mut wishes, mut notes) = (Vec::new(), Vec::new());
+        for copy in copies {
+            if !is_created("persistentvolumeclaims", ObjectName::new(Some(&copy.namespace), &copy.claim)) {
+                continue;
+            }
+            let namespace = plan.adaptation.mapping().target(&copy.namespace).to_owned();
+            if copy.snapshot.state == State::Error {
+                let id = &copy.snapshot.id;
+                notes.push(format!("`{}` comes without its data: snapshot `{id}` ended in error", copy.subject()));
+                continue;
+            }
+            // a volume of that name is there already, or isn't restored: then one of another name
+            let volume = match is_created("persistentvolumes", ObjectName::new(None, &copy.volume)) {
+                true => copy.volume.clone(),
+                false => {
+                    let digest = Digest::of(format!("{id} {namespace}/{}", copy.claim).as_bytes()).to_string();
+                    let hex: String = digest.chars().rev().filter(char::is_ascii_hexdigit).take(16).collect();
+                    format!("restored-{hex}")
+                }
+            };
+            wishes.push(Wish { copy, namespace, volume, there: None });
+        }
+        notes.extend(wishes.iter().map(|wish: &Wish| wish.note(options)));
+        Ok(Self { id, options, wishes, notes })
+    }
+
+    /// Whether a claim of the backup gets a new volume.
+    pub(super) fn has(&self, claim: &ObjectName) -> bool {
+        let is_it =
+            |wish: &Wish| claim.namespace.as_deref() == Some(&wish.copy.namespace) && claim.name == wish.copy.claim;
+        self.wishes.iter().any(is_it)
+    }
+
+    /// Makes them, and the PersistentVolumes that no object of the backup becomes. After an error none is left.
+    pub(super) async fn make(
+        mut self,
+        cluster: &Cluster,
+        store: &dyn Store,
+        backup: &Backup,
+        adaptation: &Adaptation,
+        context: &Context,
+        events: &Events,
+    ) -> anyhow::Result<NewVolumes> {
+        if self.wishes.is_empty() {
+            return Ok(NewVolumes { new: Restored::default(), volumes: None });
+        }
+        let saved = saved_volumes(store, backup, &self.wishes).await?;
+        let discovery = cluster.discover().await.context("discovery")?;
+        let cluster_uid = super::backup::target::cluster_uid(cluster, &discovery).await?;
+        let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+        for wish in self.wishes.iter_mut().filter(|wish| wish.volume != wish.copy.volume) {
+            wish.there = handle(cluster, kind, &ObjectName::new(None, &wish.copy.volume)).await?;
+        }
+        let request = restore::Request {
+            id: self.id,
+            backup: (&backup.manifest.id, &backup.manifest.cluster.uid),
+            cluster_uid: &cluster_uid,
+            cluster,
+            options: self.options,
+            events,
+        };
+        let making = async {
+            let made = restore::make(&request, self.wishes.clone()).await;
+            made.map_err(|error| anyhow::anyhow!("{}", with_way_out(&error)))
+        };
+        let made = until_cancelled(&context.cancel, making).await?;
+        let mut new = Restored::default();
+        let mut volumes = NewVolumes { new: Restored::default(), volumes: None };
+        let mut failed = None;
+        for one in &made.made {
+            let volume = NewVolume { id: one.id.clone(), zone: one.zone.clone() };
+            let Wish { copy, namespace, volume: name, .. } = &one.wish;
+            if *name == copy.volume {
+                new.volumes.insert(name.clone(), volume);
+                new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone());
+                continue;
+            }
+            match create(cluster, &discovery, saved.get(&copy.volume), &one.wish, &volume, adaptation).await {
+                Ok(()) => _ = new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        (volumes.new, volumes.volumes) = (new, Some(made));
+        if let Some(error) = failed {
+            volumes.settle(cluster, events).await;
+            return Err(error);
+        }
+        Ok(volumes)
+    }
+}
+
+/// An error with the way to restore all the same.
+fn with_way_out(error: &crate::volumes::Error) -> String {
+    let text = error.to_string();
+    let hint = "nothing was written; `--volumes=skip` restores without the data of volumes";
+    if text.contains("\nhint: ") { format!("{text}; {hint}") } else { format!("{text}\nhint: {hint}") }
+}
+
+/// The PersistentVolumes as they were saved.
+async fn saved_volumes(store: &dyn Store, backup: &Backup, wishes: &[Wish]) -> anyhow::Result<BTreeMap<String, Value>> {
+    let entries = backup.index.entries();
+    let wanted: BTreeSet<&str> = wishes.iter().map(|wish| wish.copy.volume.as_str()).collect();
+    let is_wanted = |number: &usize| {
+        let entry = &entries[*number];
+        backup.index.frame(entry).kind.is("persistentvolumes") && wanted.contains(entry.name())
+    };
+    let numbers: BTreeSet<usize> = (0..entries.len()).filter(is_wanted).collect();
+    let objects = super::read::objects(store, backup, &numbers, true).await?;
+    let named = |object: Value| Some((object.pointer("/metadata/name")?.as_str()?.to_owned(), object));
+    Ok(objects.into_iter().filter_map(named).collect())
+}
+
+/// Creates the PersistentVolume for a claim whose old one's name is taken.
+async fn create(
+    cluster: &Cluster,
+    discovery: &Discovery,
+    saved: Option<&Value>,
+    wish: &Wish,
+    volume: &NewVolume,
+    adaptation: &Adaptation,
+) -> anyhow::Result<()> {
+    let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+    let (old, name) = (&wish.copy.volume, ObjectName::new(None, &wish.volume));
+    let saved = saved.with_context(|| format!("the backup doesn't hold the PersistentVolume `{old}`"))?;
+    let mut object = restored::another(saved, &wish.volume, &wish.namespace, &wish.copy.claim, volume);
+    adaptation.apply(kind, &mut object)?;
+    match cluster.create(kind, &name, Bytes::from(serde_json::to_vec(&object)?)).await? {
+        Created::Made(_) => Ok(()),
+        // an earlier try of this restore has made it: the name is of this restore alone
+        Created::Exists if handle(cluster, kind, &name).await?.as_deref() == Some(&volume.id) => Ok(()),
+        Created::Exists => anyhow::bail!("there is another PersistentVolume `{}`", wish.volume),
+    }
+}
+
+/// The EBS volume that a PersistentVolume of the target refers to.
+async fn handle(cluster: &Cluster, kind: &Kind, name: &ObjectName) -> anyhow::Result<Option<String>> {
+    let Some(bytes) = cluster.get(kind, name).await? else { return Ok(None) };
+    let object: Value = serde_json::from_slice(&bytes)?;
+    Ok(object.pointer("/spec/csi/volumeHandle").and_then(Value::as_str).map(str::to_owned))
+}
+
+impl NewVolumes {
+    /// Removes the volumes that no PersistentVolume refers to in the end.
+    pub(super) async fn settle(&self, cluster: &Cluster, events: &Events) {
+        let Some(volumes) = &self.volumes else { return };
+        let settling = async {
+            let discovery = cluster.discover().await?;
+            let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+            let mut used = BTreeSet::new();
+            for one in &volumes.made {
+                if handle(cluster, kind, &ObjectName::new(None, &one.wish.volume)).await?.as_deref() == Some(&one.id) {
+                    used.insert(one.id.clone());
+                }
+            }
+            volumes.remove_unused(|one| used.contains(&one.id), events).await;
+            anyhow::Ok(())
+        };
+        if let Err(error) = settling.await {
+            tracing::warn!("whether all new volumes are used is not known, and none was removed: {error:#}");
+        }
+    }
+}

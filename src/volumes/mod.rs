@@ -1,0 +1,27 @@
+//! The data behind claims. Of EBS volumes [`snapshot`] makes snapshots while a backup's lists run, and [`restore`] makes
+//! volumes of them again, with PersistentVolumes that bind. Defines the [`record::VolumeCopy`], a line of `report.json`
+//! by which one finds the other.
+//!
+//! `ec2` talks to EC2 with one retry policy of its own, `fault` judges its answers, `pace` keeps within its limits. Which
+//! claim is saved how is decided in `rules::volumes`; knows nothing of archives and Jobs.
+#![cfg_attr(not(feature = "ec2"), allow(dead_code, unused_assignments, reason = "nothing is asked without a client"))]
+
+mod ask;
+#[cfg(feature = "ec2")]
+mod ec2;
+#[cfg(not(feature = "ec2"))]
+#[path = "without_ec2.rs"]
+mod ec2;
+mod error;
+#[cfg(feature = "ec2")]
+mod fault;
+#[cfg(feature = "ec2")]
+mod pace;
+mod place;
+pub mod record;
+pub mod restore;
+pub mod snapshot;
+
+pub use ec2::Ec2;
+pub use error::Error;
+pub use place::Place;

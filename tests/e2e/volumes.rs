@@ -1,0 +1,290 @@
+//! EBS volumes: real pods write real files, through a stand-in for the EBS CSI driver (`tests/cluster/csi`), to volumes that
+//! a stand-in for EC2 (`tests/ec2/standin`) keeps as files, snapshots included. Both tools and EC2's API are the real ones.
+
+use crate::harness::{ClusterName::A, *};
+use crate::proxy::Proxy;
+use crate::standin::{Settings, Standin, Volume};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const REGION: &str = "us-east-1";
+const ZONE: &str = "us-east-1a";
+
+/// EC2, and where pods reach it.
+fn ec2() -> &'static (Standin, String) {
+    static EC2: OnceLock<(Standin, String)> = OnceLock::new();
+    EC2.get_or_init(|| {
+        let begun = Instant::now();
+        let folder = PathBuf::from(world().of(A, "STATE")).join("volumes/ebs");
+        assert!(
+            folder.is_dir(),
+            "there is no {}: start the CSI stand-in with tests/cluster/csi up a",
+            folder.display()
+        );
+        let settings = Settings {
+            snapshot_takes: Duration::from_millis(1500),
+            hidden_for: Duration::from_secs(1),
+            volume_takes: Duration::from_millis(500),
+            began: jiff::Timestamp::now(),
+            folder: Some(folder),
+        };
+        let ec2 = Standin::new(settings, move || begun.elapsed());
+        let address = format!("{}:0", world().of(A, "HOST_IP")).parse().expect("an address");
+        let bound = ec2.serve(address);
+        (ec2, format!("http://{bound}"))
+    })
+}
+
+/// An installation whose Jobs talk to the stand-in, and a location of its own.
+struct Installed {
+    namespace: TempNamespace,
+    location: Location,
+}
+
+impl Installed {
+    fn new(name: &str) -> Self {
+        Self::at(name, world().s3("S3_ENDPOINT"))
+    }
+
+    fn at(name: &str, endpoint: &str) -> Self {
+        let namespace = TempNamespace::new(A, &format!("kubectl-backup-{name}"));
+        install(A, &namespace.name, &format!("  env:\n    AWS_ENDPOINT_URL_EC2: {}\n", ec2().1));
+        let location = location_at(name, endpoint);
+        let role = world().s3("ROLE_ARN_A");
+        let args = ["init", "--install-namespace", &namespace.name, "--location", &format!("own={}", location.url)];
+        let args: Vec<&str> = args.into_iter().chain(["--role-arn", role]).collect();
+        backup(A, &args).exits(0);
+        Self { namespace, location }
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        let own = ["--install-namespace", &self.namespace.name, "--location", "own"];
+        args.iter().copied().chain(own).collect()
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        backup(A, &self.args(args))
+    }
+
+    /// Backs a namespace up; its report.
+    fn report(&self, id: &str) -> Value {
+        self.run(&["describe", id, "-o", "json"]).exits(0).json()["report"].clone()
+    }
+}
+
+/// A PersistentVolume of the driver, bound to a claim. Removed in the end, with the volume's file.
+struct Pv(String);
+
+impl Pv {
+    fn new(namespace: &str, claim: &str, volume: Volume) -> Self {
+        let name = format!("pv-{namespace}-{claim}");
+        let source = json!({"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": volume.id, "fsType": "ext4"}});
+        ec2().0.add_volume(REGION, volume);
+        Self::of(namespace, claim, &name, source)
+    }
+
+    fn of(namespace: &str, claim: &str, name: &str, source: Value) -> Self {
+        let mut spec = json!({
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": namespace, "name": claim}
+        });
+        spec.as_object_mut().expect("a spec").extend(source.as_object().expect("a source").clone());
+        apply(
+            A,
+            &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+                .to_string(),
+        );
+        let claim_spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": name,
+                                "resources": {"requests": {"storage": "1Gi"}}});
+        let object = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                            "metadata": {"namespace": namespace, "name": claim}, "spec": claim_spec});
+        apply(A, &object.to_string());
+        let bound =
+            ["wait", "-n", namespace, &format!("pvc/{claim}"), "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"];
+        kubectl(A, &bound).exits(0);
+        Self(name.to_owned())
+    }
+
+    fn delete(&self) {
+        kubectl(A, &["delete", "pv", &self.0, "--timeout=60s", "--ignore-not-found"]).exits(0);
+    }
+}
+
+impl Drop for Pv {
+    fn drop(&mut self) {
+        kubectl(A, &["delete", "pv", &self.0, "--wait=false", "--ignore-not-found"]);
+    }
+}
+
+fn volume(id: &str) -> Volume {
+    Volume { gib: 1, ..Volume::gp3(id, ZONE) }
+}
+
+fn id_of(name: &str) -> String {
+    let hex: String = unique(name).bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("vol-0{hex}")
+}
+
+/// A database that keeps its data on two volumes.
+fn apply_database(namespace: &str) {
+    let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}")});
+    let template = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+               "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let container = json!({"name": "db", "image": "localhost/bb:1", "imagePullPolicy": "Never",
+        "args": ["-c", "trap 'exit 0' TERM; while true; do sleep 1 & wait $!; done"],
+        "volumeMounts": [mount("data"), mount("wal")]});
+    let spec = json!({"serviceName": "db", "replicas": 1, "selector": {"matchLabels": {"app": "db"}},
+        "template": {"metadata": {"labels": {"app": "db"}},
+                     "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}},
+        "volumeClaimTemplates": [template("data"), template("wal")]});
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"namespace": namespace, "name": "db"}, "spec": spec});
+    apply(A, &set.to_string());
+    ready(namespace);
+}
+
+fn ready(namespace: &str) {
+    kubectl(A, &["-n", namespace, "rollout", "status", "statefulset/db", "--timeout=90s"]).exits(0);
+}
+
+fn shell(namespace: &str, script: &str) -> String {
+    kubectl(A, &["-n", namespace, "exec", "db-0", "--", "/bin/sh", "-c", script]).exits(0).stdout
+}
+
+fn handle(namespace: &str, claim: &str) -> (String, String) {
+    let object = get(A, &["-n", namespace, "pvc", claim]);
+    let pv = object["spec"]["volumeName"].as_str().expect("a volume").to_owned();
+    let handle = get(A, &["pv", &pv])["spec"]["csi"]["volumeHandle"].as_str().expect("a handle").to_owned();
+    (pv, handle)
+}
+
+#[test]
+fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
+    let own = Installed::new("volumes");
+    let namespace = TempNamespace::new(A, "volumes");
+    let name = &namespace.name;
+    let (data, wal) = (id_of("data"), id_of("wal"));
+    let fast = Volume { iops: Some(6000), throughput: Some(250), ..volume(&data) };
+    let volumes = [Pv::new(name, "data-db-0", fast), Pv::new(name, "wal-db-0", volume(&wal))];
+    apply_database(name);
+    shell(name, "echo old >/data/f; echo 41 >/wal/f; sync");
+
+    let told = own.run(&["ns", name, "-o", "json"]).exits(0).json();
+    let id = told["id"].as_str().expect("an id").to_owned();
+    let saved = manifest(&own.location, &id);
+    assert_eq!((&saved["outcome"], &saved["counts"]["volumes"]), (&json!("Complete"), &json!(2)), "{saved}");
+    let skew = saved["consistency"]["skewSeconds"].as_f64().expect("a number");
+    assert!(skew > 0.0 && skew < 60.0, "{skew}");
+    let copies = own.report(&id)["volumes"].clone();
+    assert_eq!((&copies[0]["source"]["id"], &copies[0]["snapshot"]["state"]), (&json!(data), &json!("completed")));
+    assert_eq!((&copies[0]["source"]["iops"], &copies[0]["source"]["zoneId"]), (&json!(6000), &json!("ue1-az1")));
+    own.run(&["describe", &id]).exits(0);
+
+    shell(name, "echo new >/data/f; rm /wal/f; sync");
+    namespace.delete();
+    volumes.iter().for_each(Pv::delete);
+    let plan = own.run(&["restore", &id, "--dry-run=client", "-o", "json"]).exits(0).json();
+    let notes = plan["notes"].to_string();
+    assert!(notes.contains("a new gp3 volume of 1 GiB is made from snapshot"), "{notes}");
+    own.run(&["restore", &id, "--yes", "-o", "json"]).exits(0);
+    ready(name);
+    assert_eq!(shell(name, "cat /data/f /wal/f"), "old\n41\n");
+    let (pv, new) = handle(name, "data-db-0");
+    assert_eq!(pv, volumes[0].0, "its name was free");
+    let made = ec2().0.volumes(REGION).into_iter().find(|volume| volume.id == new).expect("a volume");
+    assert_eq!((made.iops, made.throughput, made.zone.as_str()), (Some(6000), Some(250), ZONE));
+    assert_eq!(made.tags.get("ebs.csi.aws.com/cluster").map(String::as_str), Some("true"));
+
+    // a second time, beside it: volumes of its own
+    let copy = TempNamespace::new(A, "volumes-copy");
+    let mapping = format!("{name}={}", copy.name);
+    own.run(&["restore", &id, "--map-namespace", &mapping, "--yes", "-o", "json"]).exits(0);
+    ready(&copy.name);
+    assert_eq!(shell(&copy.name, "cat /data/f /wal/f"), "old\n41\n");
+    let (other, another) = handle(&copy.name, "data-db-0");
+    let others = [Pv(other.clone()), Pv(handle(&copy.name, "wal-db-0").0)];
+    assert!(other != pv && another != new, "{other} {another}");
+    assert_eq!(handle(name, "data-db-0"), (pv, new), "the first one's is not touched");
+    drop(others);
+}
+
+#[test]
+fn promise_2_a_volume_that_is_not_saved_is_a_problem_with_its_reason() {
+    let own = Installed::new("volume-problems");
+    let namespace = TempNamespace::new(A, "volume-problems");
+    let name = &namespace.name;
+    let broken = Volume { breaks_snapshots: Some("the key is gone".into()), ..volume(&id_of("broken")) };
+    let _volumes = [
+        Pv::new(name, "broken", broken),
+        Pv::new(name, "cache", volume(&id_of("cache"))),
+        Pv::of(name, "host", &format!("pv-{name}-host"), json!({"hostPath": {"path": "/tmp/kubectl-backup-host"}})),
+    ];
+    let policy = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(policy.path(), "rules:\n  - claim: ['*/cache']\n    action: skip\n").expect("a file to write");
+    let ran = own.run(&["ns", name, "-o", "json", "--volume-policy", &policy.path().to_string_lossy()]).exits(3);
+    let told = ran.json();
+    let id = told["id"].as_str().expect("an id");
+    let report = own.report(id);
+    let problems: Vec<String> = report["problems"].as_array().expect("problems").iter().map(Value::to_string).collect();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems.iter().any(|text| text.contains(&format!("{name}/host")) && text.contains("a `hostPath` volume")),
+        "{problems:?}"
+    );
+    assert!(
+        problems.iter().any(|text| text.contains(&format!("{name}/broken")) && text.contains("the key is gone")),
+        "{problems:?}"
+    );
+    let omitted = report["omissions"].to_string();
+    assert!(omitted.contains(&format!("{name}/cache")) && omitted.contains("rule 1 of the volume policy"), "{omitted}");
+    own.run(&["ns", name, "-o", "json", "--volumes=skip"]).exits(0);
+}
+
+#[test]
+fn promise_6_a_worker_killed_before_the_commit_leaves_one_snapshot_for_each_volume() {
+    let proxy = Proxy::start();
+    let own = Installed::at("volume-killed", &proxy.endpoint());
+    let namespace = TempNamespace::new(A, "volume-killed");
+    let (one, two) = (id_of("one"), id_of("two"));
+    let _volumes = [Pv::new(&namespace.name, "one", volume(&one)), Pv::new(&namespace.name, "two", volume(&two))];
+    proxy.hold("PUT", "/backups/", 1);
+    let args = own.args(&["ns", &namespace.name, "-o", "json"]);
+    let run = backup_command(A, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    proxy.wait_held(1);
+    let of = |volume: &str| ec2().0.snapshots(REGION).into_iter().filter(|snapshot| snapshot.volume == volume).count();
+    assert_eq!((of(&one), of(&two)), (1, 1));
+    let pods = get(A, &["pods", "-n", &own.namespace.name, "-l", "kubectl-backup/verb=backup"]);
+    let pod = pods["items"][0]["metadata"]["name"].as_str().expect("a pod");
+    kubectl(A, &["delete", "pod", "-n", &own.namespace.name, pod, "--grace-period=0", "--force"]).exits(0);
+    proxy.release();
+    let told = Ran::of(run.wait_with_output().expect("the binary ends")).exits(0).json();
+    assert_eq!((of(&one), of(&two)), (1, 1));
+    let copies = own.report(told["id"].as_str().expect("an id"))["volumes"].clone();
+    let kept: Vec<Value> = ec2().0.snapshots(REGION).iter().filter(|s| s.volume == one).map(|s| json!(s.id)).collect();
+    assert_eq!(kept, [copies[0]["snapshot"]["id"].clone()], "{copies}");
+}
+
+#[test]
+fn promise_6_a_restore_that_cannot_make_a_volume_writes_nothing_and_leaves_none() {
+    let own = Installed::new("volume-undone");
+    let namespace = TempNamespace::new(A, "volume-undone");
+    let name = namespace.name.clone();
+    let volumes = [Pv::new(&name, "one", volume(&id_of("one"))), Pv::new(&name, "two", volume(&id_of("two")))];
+    let told = own.run(&["ns", &name, "-o", "json"]).exits(0).json();
+    let id = told["id"].as_str().expect("an id");
+    namespace.delete();
+    volumes.iter().for_each(Pv::delete);
+    // the snapshot of one of them is removed by somebody
+    let gone = own.report(id)["volumes"][1]["snapshot"]["id"].as_str().expect("an id").to_owned();
+    let kept = own.report(id)["volumes"][0]["snapshot"]["id"].as_str().expect("an id").to_owned();
+    ec2().0.in_region(REGION, |region| region.snapshots.remove(&gone));
+    let ran = own.run(&["restore", id, "--yes"]).exits(1);
+    ran.says(&[&gone, "nothing was written", "--volumes=skip"]);
+    kubectl(A, &["get", "namespace", &name]).exits(1);
+    let made = ec2().0.volumes(REGION).into_iter().filter(|volume| volume.snapshot.as_deref() == Some(&kept)).count();
+    assert_eq!(made, 0);
+}

@@ -1,0 +1,211 @@
+//! Snapshots.
+
+use super::model::{Region, Snapshot};
+use super::query::{Query, passes};
+use super::{Refusal, State, refuse};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Between two snapshots of one volume (`SnapshotCreationPerVolumeRateExceeded`).
+const SPACING: Duration = Duration::from_secs(15);
+/// Volumes that CreateSnapshots can leave out.
+const MOST_EXCLUDED: usize = 40;
+/// Copies into a region that may run at once.
+const MOST_COPIES: usize = 20;
+
+impl Region {
+    fn may_begin(&self, now: Duration, volume: &str) -> Result<(), Refusal> {
+        if self.last_snapshot.get(volume).is_some_and(|last| now < *last + SPACING) {
+            return refuse(
+                "SnapshotCreationPerVolumeRateExceeded",
+                "The maximum per volume CreateSnapshot request rate has been exceeded. Use an increasing or variable \
+                 sleep interval between requests.",
+            );
+        }
+        // also those that end in error, and those deleted while pending: only time frees their places
+        let pending = self.snapshots.values().filter(|snapshot| snapshot.volume == volume);
+        let pending = pending.filter(|snapshot| snapshot.status(now) == "pending").count();
+        let most = self.volumes[volume].most_pending();
+        if pending >= most {
+            return refuse(
+                "ConcurrentSnapshotLimitExceeded",
+                format!("Maximum allowed in-progress snapshots for a single volume exceeded: {most}."),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn begin(&mut self, now: Duration, region: &str, volume: &str, tags: BTreeMap<String, String>) -> Snapshot {
+        let id = self.new_id("snap");
+        let settings = self.settings.clone();
+        if let Some(folder) = &settings.folder {
+            copy(&folder.join(format!("{volume}.img")), &folder.join(format!("{id}.img")));
+        }
+        let region = self.region(region);
+        let of = &region.volumes[volume];
+        let snapshot = Snapshot {
+            id,
+            volume: volume.to_owned(),
+            gib: of.gib,
+            kms: of.kms.clone(),
+            tags,
+            started: now,
+            started_at: settings.began + now,
+            takes: settings.snapshot_takes,
+            visible_at: now + settings.hidden_for,
+            ends_in_error: of.breaks_snapshots.clone(),
+            locked: false,
+        };
+        region.last_snapshot.insert(volume.to_owned(), now);
+        region.snapshots.insert(snapshot.id.clone(), snapshot.clone());
+        snapshot
+    }
+
+    pub(crate) fn create_snapshot(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+        let volume = query.required("VolumeId")?.to_owned();
+        if !self.region(region).volumes.contains_key(&volume) {
+            return refuse("InvalidVolume.NotFound", format!("The volume '{volume}' does not exist."));
+        }
+        self.region(region).may_begin(now, &volume)?;
+        Ok(self.begin(now, region, &volume, query.tags("snapshot")).xml(now, "status"))
+    }
+
+    /// All volumes of one instance but those left out, with one set of tags.
+    pub(crate) fn create_snapshots(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+        let instance = query.required("InstanceSpecification.InstanceId")?.to_owned();
+        let excluded = query.list("InstanceSpecification.ExcludeDataVolumeId");
+        let without_boot = query.get("InstanceSpecification.ExcludeBootVolume") == Some("true");
+        if excluded.len() > MOST_EXCLUDED {
+            return refuse("InvalidParameterValue", "You can exclude up to 40 data volumes per request.");
+        }
+        let here = self.region(region);
+        let Some(machine) = here.instances.get(&instance) else {
+            return refuse("InvalidInstanceID.NotFound", format!("The instance ID '{instance}' does not exist"));
+        };
+        let root = machine.root_device.clone();
+        let on_it: Vec<(String, bool)> = here
+            .volumes
+            .values()
+            .filter_map(|volume| {
+                let (on, device) = volume.attached.as_ref()?;
+                (*on == instance).then(|| (volume.id.clone(), *device == root))
+            })
+            .collect();
+        for id in &excluded {
+            match on_it.iter().find(|(volume, _)| volume == id) {
+                None => {
+                    return refuse(
+                        "InvalidParameterValue",
+                        format!("The volume '{id}' is not attached to the instance"),
+                    );
+                }
+                Some((_, true)) => {
+                    return refuse("InvalidParameterValue", "Use ExcludeBootVolume to exclude the root volume");
+                }
+                Some(_) => (),
+            }
+        }
+        let left_out = |(id, boot): &(String, bool)| excluded.contains(&id.as_str()) || (*boot && without_boot);
+        let wanted: Vec<String> = on_it.iter().filter(|one| !left_out(one)).map(|(id, _)| id.clone()).collect();
+        // all or nothing
+        for volume in &wanted {
+            here.may_begin(now, volume)?;
+        }
+        let tags = query.tags("snapshot");
+        let made: String = wanted
+            .iter()
+            .map(|volume| format!("<item>{}</item>", self.begin(now, region, volume, tags.clone()).xml(now, "state")))
+            .collect();
+        Ok(format!("<snapshotSet>{made}</snapshotSet>"))
+    }
+
+    pub(crate) fn describe_snapshots(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+        let ids = query.list("SnapshotId");
+        let mut found = Vec::new();
+        let here = self.region(region);
+        for id in &ids {
+            // by id too a new snapshot may be unknown for a moment
+            if here.snapshots.get(*id).is_none_or(|snapshot| now < snapshot.visible_at) {
+                return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."));
+            }
+        }
+        for snapshot in here.snapshots.values().filter(|snapshot| now >= snapshot.visible_at) {
+            let field = |name: &str| match name {
+                "snapshot-id" => Some(vec![snapshot.id.clone()]),
+                "volume-id" => Some(vec![snapshot.volume.clone()]),
+                "status" => Some(vec![snapshot.status(now).to_owned()]),
+                _ => None,
+            };
+            if (ids.is_empty() || ids.contains(&snapshot.id.as_str())) && passes(query, &snapshot.tags, field)? {
+                found.push(format!("<item>{}</item>", snapshot.xml(now, "status")));
+            }
+        }
+        if ids.is_empty() && !query.list("Owner").contains(&"self") {
+            // everybody's public ones; one stands for thousands
+            found.push("<item><snapshotId>snap-0pub11c</snapshotId><volumeId>vol-ffffffff</volumeId><status>completed</status><ownerId>1</ownerId></item>".to_owned());
+        }
+        let (page, token) = query.page("SnapshotId", found)?;
+        Ok(format!("<snapshotSet>{}</snapshotSet>{token}", page.concat()))
+    }
+
+    pub(crate) fn copy_snapshot(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+        let (from, id) = (query.required("SourceRegion")?.to_owned(), query.required("SourceSnapshotId")?.to_owned());
+        let Some(source) = self.region(&from).snapshots.get(&id).cloned() else {
+            return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."));
+        };
+        if source.status(now) != "completed" {
+            return refuse("IncorrectState", format!("Snapshot '{id}' is not 'completed'"));
+        }
+        let running = |snapshot: &&Snapshot| snapshot.volume == COPIED && snapshot.status(now) == "pending";
+        if self.region(region).snapshots.values().filter(running).count() >= MOST_COPIES {
+            return refuse(
+                "ResourceLimitExceeded",
+                "Too many snapshot copies in progress. The limit is 20 for this destination region.",
+            );
+        }
+        let copy = Snapshot {
+            id: self.new_id("snap"),
+            volume: COPIED.to_owned(),
+            kms: query.get("KmsKeyId").map(str::to_owned).or(source.kms.clone()),
+            tags: query.tags("snapshot"), // those of the source are not copied
+            started: now,
+            started_at: self.settings.began + now,
+            visible_at: now + self.settings.hidden_for,
+            takes: self.settings.snapshot_takes,
+            ..source
+        };
+        let id = copy.id.clone();
+        self.region(region).snapshots.insert(id.clone(), copy);
+        Ok(format!("<snapshotId>{id}</snapshotId>"))
+    }
+
+    pub(crate) fn delete_snapshot(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+        let id = query.required("SnapshotId")?.to_owned();
+        let here = self.region(region);
+        match here.snapshots.get(&id) {
+            None => return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist.")),
+            Some(snapshot) if snapshot.locked => {
+                return refuse("SnapshotLocked", format!("The snapshot '{id}' is locked and can't be deleted."));
+            }
+            Some(_) => (),
+        }
+        _ = now;
+        here.snapshots.remove(&id);
+        if let Some(folder) = &self.settings.folder {
+            std::fs::remove_file(folder.join(format!("{id}.img"))).ok();
+        }
+        Ok("<return>true</return>".to_owned())
+    }
+}
+
+/// What a copy says its volume is: an id that means nothing.
+const COPIED: &str = "vol-ffffffff";
+
+/// Copies a volume's file, without its holes.
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied =
+        std::process::Command::new("cp").args(["--reflink=auto", "--sparse=always"]).arg(from).arg(to).status();
+    assert!(copied.expect("cp runs").success(), "copying {}", from.display());
+}
