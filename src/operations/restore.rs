@@ -2,8 +2,9 @@
 
 mod approval;
 mod outcome;
+mod safety;
 
-use super::backup::target::cluster_uid;
+use super::backup::target;
 use super::log::RunLog;
 use super::{Context, Done, Query, Usage, read};
 use crate::cluster::Cluster;
@@ -20,12 +21,13 @@ use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
 use crate::rules::verdict::Existing;
-use crate::store::Store;
+use crate::store::{self, Store};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 pub use outcome::{ItemResult, RestoreResult};
+use safety::Safety;
 
 /// What to restore, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,9 @@ pub struct RestoreTask {
     /// What becomes of objects that are there already.
     #[serde(default)]
     pub existing: Existing,
+    /// Where what it changes is saved, and its record, instead of where the backup is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_location: Option<Location>,
     /// Plan only: nothing is written.
     #[serde(default)]
     pub dry_run: DryRun,
@@ -102,14 +107,23 @@ async fn restore(
     let started = (context.now)();
     events.phase(Phase::Planning);
     let discovery = cluster.discover().await.context("discovery")?;
-    let cluster_uid = cluster_uid(cluster, &discovery).await?;
-    let from = task.query.from_cluster.as_ref().unwrap_or(&cluster_uid);
+    let identity = target::identity(cluster, &discovery).await?;
+    let from = task.query.from_cluster.as_ref().unwrap_or(&identity.uid);
     let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
     let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(|error| Usage(error.to_string()))?;
     let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
     let asked = asked.map_err(|error| Usage(error.to_string()))?;
     check_mapping(&backup, &mapping)?;
     let chosen = chosen(&backup, task, &asked)?;
+    let opened = match &task.safety_location {
+        Some(location) => Some(store::open(location).await.context("the safety location")?),
+        None => None,
+    };
+    let home = opened.as_deref().or((!location.read_only).then_some(store));
+    let earlier = match home {
+        Some(home) if task.dry_run == DryRun::None => approval::earlier(id, home).await?,
+        _ => Vec::new(),
+    };
     let named = if task.objects.is_empty() { BTreeSet::new() } else { chosen.clone().unwrap_or_default() };
     let request = PlanRequest {
         backup: &backup,
@@ -118,7 +132,8 @@ async fn restore(
         adaptation: Adaptation::new(mapping)?,
         discovery: &discovery,
         existing: task.existing,
-        seal: &approval::seal(task, &backup.manifest, &cluster_uid)?,
+        seal: &approval::seal(task, &backup.manifest, &identity.uid)?,
+        finds_ours: !earlier.is_empty(),
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
@@ -128,17 +143,23 @@ async fn restore(
         let problems = if task.dry_run == DryRun::Server { check.all(&mut plan).await? } else { Vec::new() };
         return outcome::planned(&backup, &plan, problems);
     }
-    approval::check(id, task, &mut plan, store).await?;
+    approval::check(task, &mut plan, &earlier)?;
     refuse_differences(task, &plan)?;
-    if !location.read_only {
-        approval::begin(id, &plan, store, context).await?;
+    if let Some(home) = home {
+        approval::begin(id, &plan, home, context).await?;
     }
+    let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
+    let safety = safety.ensure(&mut plan, !earlier.is_empty()).await?;
     events.phase(Phase::Restoring);
-    let restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await?;
+    let mut restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await?;
+    let before = approval::done_before(&earlier, &plan);
+    before.applied.into_iter().for_each(|(number, applied)| _ = restored.applied.entry(number).or_insert(applied));
+    before.uids.into_iter().for_each(|(number, uid)| _ = restored.uids.entry(number).or_insert(uid));
     let result = outcome::result(&backup, &plan, restored, false);
     let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
-    if !location.read_only {
-        let run = outcome::Run { id, started, store, context, events: &events, log: &log };
+    if let Some(store) = home {
+        let cluster = &identity.uid;
+        let run = outcome::Run { id, started, cluster, safety, store, context, events: &events, log: &log };
         run.record(&result, outcome).await.context("storing the restore's record")?;
     }
     outcome::done(&result, outcome)

@@ -42,6 +42,8 @@ pub struct PlanRequest<'a> {
     pub existing: Existing,
     /// What tells this plan from another one with the same objects and verdicts: which backup, cluster and options.
     pub seal: &'a [u8],
+    /// Whether to find out which objects a restore has written.
+    pub finds_ours: bool,
     /// What must be left alone.
     pub protected: Protected<'a>,
 }
@@ -84,6 +86,8 @@ pub struct Plan {
     pub homeless: HashMap<usize, &'static str>,
     /// Objects to be created that have finalizers, or were being deleted: worth a word to the person.
     pub notes: Vec<String>,
+    /// Objects that are there and that a restore has written, where that was asked for.
+    pub ours: HashMap<usize, Uid>,
     /// The owners of objects that have some.
     waits: HashMap<usize, Box<[Uid]>>,
 }
@@ -114,7 +118,7 @@ impl Plan {
     }
 
     /// Gives an object another verdict.
-    pub(super) fn decide(&mut self, number: usize, verdict: Verdict) {
+    pub fn decide(&mut self, number: usize, verdict: Verdict) {
         if let Some(item) = self.item_mut(number) {
             item.verdict = verdict;
         }
@@ -136,12 +140,15 @@ pub async fn make(
     request: PlanRequest<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
-    let (backup, existing, seal) = (request.backup, request.existing, request.seal);
+    let (backup, existing, seal, finds_ours) = (request.backup, request.existing, request.seal, request.finds_ours);
     let chosen = with_namespaces(backup, request.chosen.clone());
     let discovery = request.discovery;
     let there = existing::Existing::list(cluster, discovery, backup, &chosen, &request.adaptation).await?;
     let mut plan = judge(request, store, &chosen, &there, events).await?;
     expect_owners(backup, &mut plan, &there);
+    if finds_ours {
+        plan.ours = there.ours().map(|(number, uid)| (number, uid.clone())).collect();
+    }
     let kept_volumes = plan.kept_volumes(backup);
     plan.adaptation.keep_volumes(kept_volumes);
     if existing != Existing::Skip {
@@ -294,6 +301,7 @@ impl<'a> Judge<'a> {
             changed: HashMap::new(),
             homeless: HashMap::new(),
             notes: Vec::new(),
+            ours: HashMap::new(),
             waits: HashMap::new(),
         };
         Self {
