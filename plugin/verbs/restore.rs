@@ -3,7 +3,7 @@
 mod plan_file;
 mod shown;
 
-use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
+use crate::args::{Format, FromClusterArgs, PlaceArgs, SelectionArgs, WaitArgs};
 use crate::ask;
 use crate::failure::Failure;
 use crate::run::{self, Ended, Manner, Run};
@@ -14,6 +14,7 @@ use crate::verbs::list::outcome_color;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use jiff::Timestamp;
+use kubectl_backup::config::Location;
 use kubectl_backup::id::{BackupId, BackupQuery, Digest};
 use kubectl_backup::jobs::{self, binding};
 use kubectl_backup::operations::restore::{self, RestoreResult, RestoreTask};
@@ -35,6 +36,7 @@ Examples:
   kubectl backup restore latest:shop
   kubectl backup restore latest:shop --dry-run=client -o wide
   kubectl backup restore latest:shop deploy/web secret/db
+  kubectl backup restore latest:shop --include cm,secrets -l app=web
   kubectl backup restore latest:shop --existing=update --dry-run=server
   kubectl backup restore latest:shop --existing=update --plan-out plan.json
   kubectl backup restore --plan plan.json
@@ -44,11 +46,13 @@ pub(crate) struct Args {
     #[arg(value_name = "ID", value_parser = BackupQuery::parse, required_unless_present = "plan")]
     pub(crate) backup: Option<BackupQuery>,
     /// Objects to restore, in any spelling kubectl takes: deploy/web, secret/db
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", conflicts_with = "SelectionArgs")]
     pub(crate) objects: Vec<String>,
     /// Only these namespaces of the backup; can be repeated, globs allowed
     #[arg(short, long = "namespace", value_name = "NAMESPACE", value_delimiter = ',')]
     pub(crate) namespaces: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
     /// Restore what was in namespace OLD into namespace NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = mapping)]
     pub(crate) map_namespace: Vec<String>,
@@ -62,6 +66,9 @@ pub(crate) struct Args {
         hide_default_value = true
     )]
     pub(crate) existing: OnExisting,
+    /// Where to save what is changed, when the backup's location is read-only: a location's name, or s3://…
+    #[arg(long, value_name = "NAME|URL")]
+    pub(crate) safety_location: Option<String>,
     /// With client: show the plan and write nothing. With server: also let the API server try every write out
     #[arg(long, value_name = "none|client|server", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
@@ -72,7 +79,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["backup", "objects", "namespaces", "map_namespace", "existing", "dry_run", "plan_out", "from_cluster"]
+        conflicts_with_all = ["backup", "objects", "namespaces", "SelectionArgs", "map_namespace", "existing", "safety_location", "dry_run", "plan_out", "from_cluster"]
     )]
     pub(crate) plan: Option<PathBuf>,
     /// Don't ask
@@ -152,13 +159,20 @@ fn mapping(text: &str) -> Result<String, String> {
 
 impl Args {
     /// The task that these arguments mean. `None`: they name a file.
-    fn task(&self, dry_run: restore::DryRun, approved: Option<Digest>) -> Option<RestoreTask> {
+    fn task(
+        &self,
+        dry_run: restore::DryRun,
+        approved: Option<Digest>,
+        safety_location: Option<Location>,
+    ) -> Option<RestoreTask> {
         Some(RestoreTask {
             query: Query { backup: self.backup.clone()?, from_cluster: self.from.from_cluster.clone() },
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
+            selection: self.selection.selection(),
             map_namespace: self.map_namespace.clone(),
             existing: self.existing.into(),
+            safety_location,
             dry_run,
             approved,
         })
@@ -171,7 +185,11 @@ impl Args {
 /// What kept it from being done.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    let Some(task) = args.task(args.dry_run.into(), None) else {
+    let safety = match &args.safety_location {
+        Some(text) => Some(session.safety(text, args.place.local).await?),
+        None => None,
+    };
+    let Some(task) = args.task(args.dry_run.into(), None, safety) else {
         let file = args.plan.as_deref().context("neither a backup nor a plan is named")?;
         let PlanFile { task, plan, .. } = PlanFile::read(file)?;
         let agreed = args.yes || agreed(session, args, &plan).await?;
@@ -325,7 +343,7 @@ mod tests {
     #[test]
     fn arguments_become_a_task() {
         let args = args(&["deploy/web", "-n", "a,b", "-n", "c", "--map-namespace", "a=x", "--dry-run", "client"]);
-        let task = args.task(args.dry_run.into(), None).unwrap();
+        let task = args.task(args.dry_run.into(), None, None).unwrap();
         assert_eq!(task.namespaces, ["a", "b", "c"]);
         assert_eq!(
             (task.map_namespace, task.objects, task.dry_run),

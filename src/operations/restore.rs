@@ -1,12 +1,13 @@
 //! `restore`: find the backup, verify what is selected, plan, and carry out the plan that was approved.
 
 mod approval;
+mod choose;
 mod outcome;
 mod safety;
 
 use super::backup::target;
 use super::log::RunLog;
-use super::{Context, Done, Query, Usage, read};
+use super::{Context, Done, Query, Usage};
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
@@ -15,11 +16,11 @@ use crate::pipeline::apply::{Apply, Restored};
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
-use crate::pipeline::{Error, catalog, until_cancelled};
+use crate::pipeline::{catalog, until_cancelled};
 use crate::report::{Events, Outcome, Phase};
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
-use crate::rules::selection::Namespaces;
+use crate::rules::selection::{Namespaces, Selection};
 use crate::rules::verdict::Existing;
 use crate::store::{self, Store};
 use anyhow::Context as _;
@@ -42,6 +43,9 @@ pub struct RestoreTask {
     /// Only these namespaces of the backup (and, where the list is empty, what is cluster-scoped too).
     #[serde(default)]
     pub namespaces: Vec<String>,
+    /// What else narrows it; namespaces and names are above.
+    #[serde(default)]
+    pub selection: Selection,
     /// `a=b`: objects of namespace `a` go to `b`.
     #[serde(default)]
     pub map_namespace: Vec<String>,
@@ -114,7 +118,7 @@ async fn restore(
     let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
     let asked = asked.map_err(|error| Usage(error.to_string()))?;
     check_mapping(&backup, &mapping)?;
-    let chosen = chosen(&backup, task, &asked)?;
+    let chosen = choose::entries(store, &backup, task, &asked).await?;
     let opened = match &task.safety_location {
         Some(location) => Some(store::open(location).await.context("the safety location")?),
         None => None,
@@ -202,27 +206,4 @@ fn check_mapping(backup: &Backup, mapping: &NamespaceMapping) -> Result<(), Usag
         )));
     }
     mapping.check(saved).map_err(|error| Usage(error.to_string()))
-}
-
-/// The entries that were asked for; `None`: all.
-fn chosen(backup: &Backup, task: &RestoreTask, asked: &Namespaces) -> anyhow::Result<Option<BTreeSet<usize>>> {
-    if task.objects.is_empty() && task.namespaces.is_empty() {
-        return Ok(None);
-    }
-    let in_namespace =
-        |namespace: Option<&str>| task.namespaces.is_empty() || namespace.is_some_and(|n| asked.matches(n));
-    if !task.objects.is_empty() {
-        // a namespace that was named restricts namespaced objects only; `clusterrole/x` names its object by itself
-        let named = |namespace: Option<&str>| namespace.is_none() || in_namespace(namespace);
-        return Ok(Some(read::chosen(backup, &task.objects, &named)?));
-    }
-    let entries = backup.index.entries();
-    let chosen: BTreeSet<usize> =
-        (0..entries.len()).filter(|number| in_namespace(backup.index.namespace(&entries[*number]))).collect();
-    if chosen.is_empty() {
-        let text =
-            format!("backup `{}` holds nothing in namespace `{}`", backup.manifest.id, task.namespaces.join("`, `"));
-        return Err(Error::NotFound(text).into());
-    }
-    Ok(Some(chosen))
 }

@@ -108,8 +108,10 @@ pub(crate) fn restore_task() -> RestoreTask {
         query: Query { backup: BackupQuery::parse(ID).unwrap(), from_cluster: None },
         objects: Vec::new(),
         namespaces: Vec::new(),
+        selection: Selection::default(),
         map_namespace: Vec::new(),
         existing: Existing::Skip,
+        safety_location: None,
         dry_run: DryRun::None,
         approved: None,
     }
