@@ -8,6 +8,7 @@ pub mod hooks;
 mod log;
 pub mod read;
 pub mod restore;
+pub mod undo;
 
 use crate::cluster::Cluster;
 use crate::config::Location;
@@ -57,8 +58,12 @@ pub enum Verb {
     Explain(backup::BackupTask),
     /// `restore`.
     Restore(restore::RestoreTask),
+    /// `undo`.
+    Undo(undo::UndoTask),
     /// `list --refresh`.
     List,
+    /// `list --restores`.
+    ListRestores,
     /// `describe`.
     Describe(Query),
     /// `show`.
@@ -101,7 +106,8 @@ impl Verb {
             Self::Backup(_) => "backup",
             Self::Explain(_) => "explain",
             Self::Restore(_) => "restore",
-            Self::List => "list",
+            Self::Undo(_) => "undo",
+            Self::List | Self::ListRestores => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
             Self::Diff(_) => "diff",
@@ -111,7 +117,11 @@ impl Verb {
 
     /// Whether it writes to the cluster, or tries writes out, and so runs as the writer.
     pub fn writes_cluster(&self) -> bool {
-        matches!(self, Self::Restore(task) if task.needs_rights())
+        match self {
+            Self::Restore(task) => task.needs_rights(),
+            Self::Undo(task) => !task.dry_run,
+            _ => false,
+        }
     }
 }
 
@@ -124,6 +134,8 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::Backup(backup) => backup::run(&task.id, backup, cluster, store, context).await,
         Verb::Explain(backup) => explain::run(&task.id, backup, cluster, context).await,
         Verb::Restore(restore) => restore::run(&task.id, restore, &task.location, cluster, store, context).await,
+        Verb::Undo(undo) => undo::run(&task.id, undo, &task.location, cluster, store, context).await,
+        Verb::ListRestores => undo::list(store, context).await,
         Verb::List => read::list(store, context).await,
         Verb::Describe(query) => read::describe(query, cluster, store, context).await,
         Verb::Show(show) => read::show(show, cluster, store, context).await,

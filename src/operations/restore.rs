@@ -2,7 +2,7 @@
 
 mod approval;
 mod choose;
-mod outcome;
+pub(super) mod outcome;
 mod safety;
 
 use super::backup::target;
@@ -138,6 +138,7 @@ async fn restore(
         existing: task.existing,
         seal: &approval::seal(task, &backup.manifest, &identity.uid)?,
         finds_ours: !earlier.is_empty(),
+        owners_here: false,
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);

@@ -5,6 +5,7 @@
 
 mod compare;
 mod existing;
+mod owners;
 
 use super::adapt::Adaptation;
 use super::fetch::{self, Backup};
@@ -44,6 +45,8 @@ pub struct PlanRequest<'a> {
     pub seal: &'a [u8],
     /// Whether to find out which objects a restore has written.
     pub finds_ours: bool,
+    /// Whether owners that the backup doesn't hold are looked for in the target: it is the cluster that was backed up.
+    pub owners_here: bool,
     /// What must be left alone.
     pub protected: Protected<'a>,
 }
@@ -140,12 +143,16 @@ pub async fn make(
     request: PlanRequest<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
-    let (backup, existing, seal, finds_ours) = (request.backup, request.existing, request.seal, request.finds_ours);
+    let (backup, existing, seal) = (request.backup, request.existing, request.seal);
+    let (finds_ours, owners_here) = (request.finds_ours, request.owners_here);
     let chosen = with_namespaces(backup, request.chosen.clone());
     let discovery = request.discovery;
     let there = existing::Existing::list(cluster, discovery, backup, &chosen, &request.adaptation).await?;
     let mut plan = judge(request, store, &chosen, &there, events).await?;
     expect_owners(backup, &mut plan, &there);
+    if owners_here {
+        owners::find(cluster, store, discovery, backup, &chosen, &mut plan).await?;
+    }
     if finds_ours {
         plan.ours = there.ours().map(|(number, uid)| (number, uid.clone())).collect();
     }

@@ -19,4 +19,5 @@ mod run;
 mod selection;
 mod storing;
 mod troubled;
+mod undo;
 mod world;

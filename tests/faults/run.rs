@@ -97,6 +97,17 @@ impl Worker {
 
     pub(crate) async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
         let location = Location::parse_url(&format!("file://{}", bucket.root().display())).unwrap();
+        self.run_at(id, verb, location, api, bucket).await
+    }
+
+    pub(crate) async fn run_at(
+        &self,
+        id: &str,
+        verb: Verb,
+        location: Location,
+        api: &Api,
+        bucket: &Bucket,
+    ) -> anyhow::Result<Done> {
         let task = Task { id: BackupId::parse(id).unwrap(), location, verb };
         operations::run(&task, &api.cluster(), bucket, &self.context()).await
     }

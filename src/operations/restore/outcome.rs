@@ -79,7 +79,7 @@ pub(super) fn done(result: &RestoreResult, outcome: Outcome) -> anyhow::Result<D
 }
 
 /// Plan or restore in words.
-pub(super) fn result(backup: &Backup, plan: &Plan, restored: Restored, dry_run: bool) -> RestoreResult {
+pub(in crate::operations) fn result(backup: &Backup, plan: &Plan, restored: Restored, dry_run: bool) -> RestoreResult {
     let mut problems = restored.problems;
     let items = plan.items.iter().map(|item| {
         let applied = restored.applied.get(&(item.entry as usize));
