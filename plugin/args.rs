@@ -7,7 +7,7 @@ pub(crate) use selection::SelectionArgs;
 
 use crate::screen::ColorChoice;
 use crate::text::duration;
-use crate::verbs::{backup, describe, diff, init, list, logs, restore, show, version, worker};
+use crate::verbs::{backup, describe, diff, init, list, logs, restore, show, undo, version, worker};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kubectl_backup::cluster::connect::ConnectOptions;
@@ -57,6 +57,7 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     Logs(logs::Args),
     Restore(restore::Args),
+    Undo(undo::Args),
     Version(version::Args),
     #[command(hide = true)]
     Worker(worker::Args),

@@ -12,6 +12,7 @@ use crate::jobs::publish::{Owner, Pace, Publisher};
 use crate::jobs::result::{self, Served};
 use crate::jobs::{Status, binding, list_cache};
 use crate::operations::read::ListResult;
+use crate::operations::restore::{DryRun, RestoreTask};
 use crate::operations::{self, Context, Done, Task, Verb};
 use crate::pipeline::catalog;
 use crate::report::{Event, Events, ExitCode, Outcome, Phase};
@@ -353,7 +354,8 @@ async fn leave_list(task: &Task, done: &Done, store: &dyn Store, cluster: &Clust
                 list.backups.reverse();
                 (list.read_at, list.backups)
             }
-            (Verb::Backup(_), _) => {
+            // a restore may have made a safety backup
+            (Verb::Backup(_), _) | (Verb::Restore(RestoreTask { dry_run: DryRun::None, .. }), _) => {
                 let at = Timestamp::now();
                 let known = list_cache::read(client, namespace, location).await?.map(|cached| cached.backups);
                 (at, newest_first(store, known.unwrap_or_default()).await?)

@@ -1,7 +1,7 @@
 //! `restore`: shows the plan, asks, and carries out the plan that was shown.
 
 mod plan_file;
-mod shown;
+pub(crate) mod shown;
 
 use crate::args::{Format, FromClusterArgs, PlaceArgs, SelectionArgs, WaitArgs};
 use crate::ask;
@@ -203,7 +203,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         let (planned, plan) = planned(session, &target, args, &task).await?;
         // on stderr: what goes to stdout is what becomes of it
         tell_rest(&planned, &plan, &session.screen);
-        if writes(&plan) == 0 {
+        if writes(&plan.items) == 0 {
             tell(shown::table(&plan, args, &session.screen).trim_end());
             tell("there is nothing to restore");
             return Ok(planned.code);
@@ -280,9 +280,15 @@ async fn carry_out(session: &Session, target: &Target, args: &Args, task: Restor
     }
 }
 
-/// Runs a restore whose worker has its rights for this run only. It gives them back itself when it ends; so do we, in
+/// Runs a restore, or an undo, whose worker has its rights for this run only. It gives them back itself when it ends; so do we, in
 /// case it died.
-async fn bound(session: &Session, target: &Target, id: BackupId, verb: Verb, manner: Manner) -> anyhow::Result<Run> {
+pub(crate) async fn bound(
+    session: &Session,
+    target: &Target,
+    id: BackupId,
+    verb: Verb,
+    manner: Manner,
+) -> anyhow::Result<Run> {
     if target.local {
         return run::run(session, target, id, verb, manner).await;
     }

@@ -166,13 +166,13 @@ async fn decide(
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Decided> {
-    let written: HashMap<String, String> = report
+    let uids: HashMap<String, String> = report
         .items
         .iter()
         .filter_map(|item| Some((format!("{} {}", item.kind, name_of(item)), item.uid.clone()?)))
         .collect();
-    let back = put_back::plan(undo, record, named, &written, discovery, store, context).await?;
-    let saved = back.saved;
+    let back = put_back::plan(undo, record, named, &uids, discovery, store, context).await?;
+    let saved = &back.saved;
     let mut made = Vec::new();
     for item in report.items.iter().filter(|item| item.verdict == "created") {
         let (Some(uid), Some(served)) = (&item.uid, discovery.get(&item.kind)) else { continue };
@@ -183,12 +183,15 @@ async fn decide(
         }
         made.push(Made { kind: served.kind.clone(), name, uid: uid.clone(), named: is_named });
     }
-    if made.is_empty() && back.chosen.is_none() && !named.is_empty() {
-        let names: Vec<String> = named.iter().map(|arg| format!("`{arg}`")).collect();
+    let written = |arg: &&ObjectArg| {
+        let is_made =
+            |one: &Made| discovery.get(&one.kind.key()).is_some_and(|served| means(arg, served, &one.name.name));
+        made.iter().any(is_made) || back.named.contains(&arg.to_string())
+    };
+    if let Some(unknown) = named.iter().find(|arg| !written(arg)) {
         let id = &record.id;
         let text = format!(
-            "restore `{id}` wrote no {}\nhint: `kubectl backup undo {id} --dry-run=client -o wide` lists what it wrote",
-            names.join(", ")
+            "restore `{id}` wrote no `{unknown}`\nhint: `kubectl backup undo {id} --dry-run=client -o wide` lists what it wrote"
         );
         return Err(Error::NotFound(text).into());
     }

@@ -46,7 +46,7 @@ pub(crate) fn changed() -> Api {
 }
 
 /// What a cluster holds, whoever wrote it.
-pub(crate) fn saved(api: &Api) -> BTreeMap<(usize, String), Value> {
+fn saved(api: &Api) -> BTreeMap<(usize, String), Value> {
     let mut found = contents(api);
     found.values_mut().for_each(|object| drop(object["metadata"].as_object_mut().unwrap().remove("managedFields")));
     found
@@ -56,7 +56,7 @@ pub(crate) const AGAIN: &str = "shop-20261120-130000-bbbb";
 
 /// What the records of earlier restores are in the way of.
 pub(crate) fn forget_restores(bucket: &Bucket) {
-    for id in [RESTORE, AGAIN] {
+    for id in [RESTORE, AGAIN, crate::undo::UNDO] {
         let folders = [bucket.root().join("restores"), bucket.root().join("data").join(id)];
         folders.iter().filter(|folder| folder.exists()).for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
         let safety = bucket.root().join(format!("backups/safety-{id}.json"));

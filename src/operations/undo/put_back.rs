@@ -29,6 +29,8 @@ pub(super) struct PutBack {
 pub(super) struct Back {
     /// Every object in it, as kind and name: what of the restore's work is a change and not a creation.
     pub(super) saved: HashSet<String>,
+    /// The arguments that mean objects in it.
+    pub(super) named: HashSet<String>,
     /// What of it is put back.
     pub(super) chosen: Option<PutBack>,
 }
@@ -43,7 +45,9 @@ pub(super) async fn plan(
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Back> {
-    let Some(safety) = &record.safety else { return Ok(Back { saved: HashSet::new(), chosen: None }) };
+    let Some(safety) = &record.safety else {
+        return Ok(Back { saved: HashSet::new(), named: HashSet::new(), chosen: None });
+    };
     let backup = fetch::open(store, safety).await.context("the safety backup")?;
     let index = &backup.index;
     let kinds = read::kinds_of(&backup);
@@ -53,15 +57,18 @@ pub(super) async fn plan(
         format!("{} {}", index.frame(entry).kind, index.object_name(entry))
     };
     let saved = numbers.clone().map(key).collect();
-    let is_named = |number: &usize| {
-        let entry = &index.entries()[*number];
+    let is = |arg: &ObjectArg, number: usize| {
+        let entry = &index.entries()[number];
         let kind: Option<&Served> = kinds.iter().find(|served| served.kind == index.frame(entry).kind);
-        kind.is_some_and(|served| named.iter().any(|arg| means(arg, served, entry.name())))
+        kind.is_some_and(|served| means(arg, served, entry.name()))
     };
+    let is_named = |number: &usize| named.iter().any(|arg| is(arg, *number));
     let asked: BTreeSet<usize> = numbers.clone().filter(is_named).collect();
     let chosen: BTreeSet<usize> = if named.is_empty() { numbers.collect() } else { asked.clone() };
+    let meant =
+        named.iter().filter(|arg| asked.iter().any(|number| is(arg, *number))).map(ObjectArg::to_string).collect();
     if chosen.is_empty() {
-        return Ok(Back { saved, chosen: None });
+        return Ok(Back { saved, named: meant, chosen: None });
     }
     let namespaces: BTreeSet<&str> =
         chosen.iter().filter_map(|number| index.namespace(&index.entries()[*number])).collect();
@@ -83,7 +90,7 @@ pub(super) async fn plan(
     let mut plan = plan::make(undo.cluster, store, request, undo.events).await?;
     plan.items.retain(|item| chosen.contains(&(item.entry as usize)));
     undo.spare(&backup, &mut plan, written, &asked).await?;
-    Ok(Back { saved, chosen: Some(PutBack { backup, plan }) })
+    Ok(Back { saved, named: meant, chosen: Some(PutBack { backup, plan }) })
 }
 
 impl PutBack {
