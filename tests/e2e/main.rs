@@ -8,6 +8,8 @@
 //! - `planted`: what every test has in its Secrets, for `tests/leaks` to look for
 //! - `selection`: kinds, names, labels, and what `--explain` says of them
 //! - `restore`: onto what is there: plans, dry runs, updates
+//! - `undo`: safety backups, undoing, restores of some of a backup
+//! - `rights`: the verbs as users with exactly the rights that are listed
 //! - `diff`: backups compared
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
@@ -22,5 +24,7 @@ mod planted;
 mod promises;
 mod proxy;
 mod restore;
+mod rights;
 mod selection;
+mod undo;
 mod verbs;
