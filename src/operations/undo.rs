@@ -15,7 +15,7 @@ use crate::operations::restore::{ItemResult, RestoreResult};
 use crate::pipeline::undo::{Made, Removal, Undo};
 use crate::pipeline::{Error, restores, until_cancelled};
 use crate::report::{ExitCode, Outcome, Phase, Problem};
-use crate::resource::ObjectName;
+use crate::resource::{ObjectName, check_namespace, check_object_name};
 use crate::rules::kinds::{ObjectArg, Served};
 use crate::store::Store;
 use anyhow::Context as _;
@@ -154,7 +154,16 @@ async fn report(record: &Record, store: &dyn Store) -> anyhow::Result<RestoreRes
     if Digest::of(&bytes) != file.sha256 {
         return Err(damaged("its SHA-256 is not what the record says".to_owned()).into());
     }
-    Ok(serde_json::from_slice(&bytes).map_err(|error| damaged(format!("line {}", error.line())))?)
+    let report: RestoreResult =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("line {}", error.line())))?;
+    // names go into URLs
+    for item in &report.items {
+        let namespace = item.namespace.as_deref().map_or(Ok(()), check_namespace);
+        if let Err(error) = namespace.and_then(|()| check_object_name(&item.name)) {
+            return Err(damaged(format!("`{}` can't be a name: {error}", item.name.escape_debug())).into());
+        }
+    }
+    Ok(report)
 }
 
 async fn decide(
@@ -177,6 +186,9 @@ async fn decide(
     for item in report.items.iter().filter(|item| item.verdict == "created") {
         let (Some(uid), Some(served)) = (&item.uid, discovery.get(&item.kind)) else { continue };
         let name = name_of(item);
+        if served.kind.namespaced != name.namespace.is_some() {
+            continue; // another kind by that name now
+        }
         let is_named = named.iter().any(|arg| means(arg, served, &item.name));
         if saved.contains(&format!("{} {name}", item.kind)) || !(named.is_empty() || is_named) {
             continue;

@@ -12,7 +12,8 @@ impl User {
     /// `without`: a verb and a resource that the user doesn't get.
     fn new(roles: &[&str], without: Option<(&str, &str)>) -> Self {
         let user = unique("caller");
-        let mut last = (String::new(), String::new());
+        // what is asked for until the API server knows of it
+        let mut last = (String::new(), String::new(), String::new());
         for role in CALLERS.split("\n---\n").map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML")) {
             let name = role["metadata"]["name"].as_str().expect("a name");
             if !roles.contains(&name) {
@@ -25,8 +26,13 @@ impl User {
             role["rules"] = rules.collect();
             if let Some(rule) = role["rules"].as_array().and_then(|rules| rules.last()) {
                 let text = |field: &str| rule[field][0].as_str().expect("a text").to_owned();
-                let names = rule["resourceNames"][0].as_str().map(|name| format!("/{name}")).unwrap_or_default();
-                last = (text("verbs"), text("resources") + &names);
+                last = match rule["resourceNames"][0].as_str() {
+                    Some(name) => (text("verbs"), format!("{}/{name}", text("resources")), String::new()),
+                    None => match text("resources").split_once('/') {
+                        Some((resource, part)) => (text("verbs"), resource.to_owned(), part.to_owned()),
+                        None => (text("verbs"), text("resources"), String::new()),
+                    },
+                };
             }
             let kind = role["kind"].as_str().expect("a kind").to_owned();
             let binding = json!({
@@ -39,7 +45,8 @@ impl User {
             apply(A, &binding.to_string());
         }
         eventually("the API server to know the user's rights", || {
-            let args = ["auth", "can-i", &last.0, &last.1, "-n", "kubectl-backup", "--as", &user];
+            let part = format!("--subresource={}", last.2);
+            let args = ["auth", "can-i", &last.0, &last.1, &part, "-n", "kubectl-backup", "--as", &user];
             (kubectl(A, &args).code == 0).then_some(())
         });
         Self(user)

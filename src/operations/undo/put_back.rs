@@ -5,6 +5,7 @@ use super::super::{Context, Usage, read};
 use super::{RestoreResult, means};
 use crate::archive::record::Record;
 use crate::cluster::discover::Discovery;
+use crate::pipeline::Error;
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::apply::{Apply, Restored};
 use crate::pipeline::fetch::{self, Backup};
@@ -49,6 +50,10 @@ pub(super) async fn plan(
         return Ok(Back { saved: HashSet::new(), named: HashSet::new(), chosen: None });
     };
     let backup = fetch::open(store, safety).await.context("the safety backup")?;
+    if backup.manifest.safety_of.as_ref() != Some(&record.id) || backup.manifest.cluster.uid != record.cluster {
+        let why = format!("it is not the safety backup of `{}`", record.id);
+        return Err(Error::from(crate::archive::Error::damaged(format!("`{safety}`"), why)).into());
+    }
     let index = &backup.index;
     let kinds = read::kinds_of(&backup);
     let numbers = 0..index.entries().len();
