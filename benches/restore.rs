@@ -108,7 +108,18 @@ impl Bench {
         let map_namespace = mapping.to_vec();
         let (objects, namespaces) = (Vec::new(), Vec::new());
         let existing = Existing::Skip;
-        Verb::Restore(RestoreTask { query, objects, namespaces, map_namespace, existing, dry_run, approved: None })
+        let (selection, safety_location, approved) = (Selection::default(), None, None);
+        Verb::Restore(Box::new(RestoreTask {
+            query,
+            objects,
+            namespaces,
+            selection,
+            map_namespace,
+            existing,
+            safety_location,
+            dry_run,
+            approved,
+        }))
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.

@@ -247,13 +247,13 @@ async fn planned(
 ) -> anyhow::Result<(Ended, RestoreResult)> {
     let timeout = args.wait.timeout.timeout;
     let ended = if task.dry_run == restore::DryRun::Server {
-        let verb = Verb::Restore(task.clone());
+        let verb = Verb::Restore(Box::new(task.clone()));
         match bound(session, target, run::new_id("plan"), verb, Manner::answer(timeout)).await? {
             Run::Ended(ended) => ended,
             Run::Left { code, .. } => return Err(Failure::new(code, "interrupted; nothing was changed").into()),
         }
     } else {
-        let verb = Verb::Restore(RestoreTask { dry_run: restore::DryRun::Client, ..task.clone() });
+        let verb = Verb::Restore(Box::new(RestoreTask { dry_run: restore::DryRun::Client, ..task.clone() }));
         run::answer(session, target, "plan", verb, timeout).await?
     };
     let plan = ended.result()?;
@@ -263,7 +263,7 @@ async fn planned(
 /// Carries the plan out that was approved, or with `--yes` whatever it is.
 async fn carry_out(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
     let id = run::new_id(&format!("restore-{}", task.query.backup));
-    match bound(session, target, id, Verb::Restore(task), Manner::work(args.wait)).await? {
+    match bound(session, target, id, Verb::Restore(Box::new(task)), Manner::work(args.wait)).await? {
         Run::Left { id, code } => {
             if code == ExitCode::Complete {
                 print(&format!("{id}\n"))?;

@@ -57,7 +57,7 @@ pub enum Verb {
     /// `ns --explain` and `cluster --explain`.
     Explain(backup::BackupTask),
     /// `restore`.
-    Restore(restore::RestoreTask),
+    Restore(Box<restore::RestoreTask>),
     /// `undo`.
     Undo(undo::UndoTask),
     /// `list --refresh`.

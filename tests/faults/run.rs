@@ -92,7 +92,7 @@ impl Worker {
         api: &Api,
         bucket: &Bucket,
     ) -> anyhow::Result<Done> {
-        self.run(id, Verb::Restore(task), api, bucket).await
+        self.run(id, Verb::Restore(Box::new(task)), api, bucket).await
     }
 
     pub(crate) async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {

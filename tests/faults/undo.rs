@@ -193,13 +193,13 @@ async fn from_a_read_only_location_something_is_changed_only_with_a_place_to_sav
     };
     let source = location(bucket.root(), true);
     let run = async |id: &str, verb: Verb| Worker::default().run_at(id, verb, source.clone(), &api, &bucket).await;
-    let done = run(RESTORE, Verb::Restore(with(Existing::Update))).await;
+    let done = run(RESTORE, Verb::Restore(Box::new(with(Existing::Update)))).await;
     assert_eq!(exit_code(&done), ExitCode::Usage, "{}", ending(&done));
     assert!(ending(&done).contains("--safety-location"), "{}", ending(&done));
     assert_eq!(writes(&api), [""; 0]);
     let safety_location = Some(location(elsewhere.path(), false));
     let task = RestoreTask { safety_location, ..with(Existing::Update) };
-    assert_eq!(ending(&run(RESTORE, Verb::Restore(task)).await), "Complete");
+    assert_eq!(ending(&run(RESTORE, Verb::Restore(Box::new(task))).await), "Complete");
     assert!(!bucket.root().join("restores").exists());
     let there = Bucket::new(elsewhere.path()).await;
     assert_eq!(safety(&there).await.len(), 4);
