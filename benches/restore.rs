@@ -110,17 +110,20 @@ impl Bench {
         let (objects, namespaces) = (Vec::new(), Vec::new());
         let existing = Existing::Skip;
         let adapt = AdaptOptions::default();
-        Verb::Restore(RestoreTask {
+        let (selection, safety_location, approved) = (Selection::default(), None, None);
+        Verb::Restore(Box::new(RestoreTask {
             query,
             objects,
             namespaces,
+            selection,
             map_namespace,
             adapt,
             existing,
+            safety_location,
             dry_run,
-            approved: None,
+            approved,
             volumes: Default::default(),
-        })
+        }))
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.

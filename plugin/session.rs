@@ -78,6 +78,22 @@ impl Session {
         Ok(Target { location, settings: config.job, local: place.local })
     }
 
+    /// Another location, in which a restore saves what it changes. Its Job goes there with the role or credentials that it
+    /// has for the backup's location.
+    ///
+    /// # Errors
+    /// As [`Session::target`]; also a location that is read-only.
+    pub(crate) async fn safety(&self, text: &str, local: bool) -> anyhow::Result<Location> {
+        let place = PlaceArgs { location: Some(text.to_owned()), local };
+        let location = self.target(&place).await?.location;
+        if location.read_only {
+            let text =
+                format!("`{text}` is read-only, so that nothing can be saved there\nhint: name another location");
+            return Err(Failure::usage(text).into());
+        }
+        Ok(location)
+    }
+
     /// The folder for a first try.
     fn embedded_default(&self) -> anyhow::Result<Location> {
         let home = std::env::home_dir().filter(|home| home.is_absolute());

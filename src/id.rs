@@ -53,6 +53,13 @@ impl<'de> Deserialize<'de> for BackupId {
     }
 }
 
+impl BackupId {
+    /// The name of the backup that a restore makes of what it is about to change: the same however often it is tried.
+    pub fn safety(&self) -> Self {
+        Self(format!("safety-{}", fit(&self.0, ID_LIMIT - "safety-".len())))
+    }
+}
+
 /// Whether a text is an RFC 1123 label.
 fn is_label(text: &str, limit: usize) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -288,6 +295,15 @@ mod tests {
         assert_eq!(BackupId::generate("Team A/*", now, 0).as_str(), "team-a-20261120-100000-aaaa");
         assert_eq!(BackupId::generate("***", now, 0).as_str(), "backup-20261120-100000-aaaa");
         assert!(BackupId::parse(b.as_str()).is_ok());
+    }
+
+    #[test]
+    fn a_restore_has_one_safety_backup() {
+        let id = BackupId::parse("restore-shop-1").unwrap();
+        assert_eq!(id.safety().as_str(), "safety-restore-shop-1");
+        let (a, b) = (format!("{}a", "x".repeat(62)), format!("{}b", "x".repeat(62)));
+        let (a, b) = (BackupId::parse(&a).unwrap().safety(), BackupId::parse(&b).unwrap().safety());
+        assert!(a != b && BackupId::parse(a.as_str()).is_ok());
     }
 
     #[test]

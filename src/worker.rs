@@ -12,6 +12,7 @@ use crate::jobs::publish::{Owner, Pace, Publisher};
 use crate::jobs::result::{self, Served};
 use crate::jobs::{Status, binding, list_cache};
 use crate::operations::read::ListResult;
+use crate::operations::restore::DryRun;
 use crate::operations::{self, Context, Done, Task, Verb};
 use crate::pipeline::catalog;
 use crate::report::{Event, Events, ExitCode, Outcome, Phase};
@@ -343,6 +344,15 @@ async fn hand_over(result: Bytes, waits: Duration, verdict: &Verdict, board: &Bo
     }
 }
 
+/// Whether a run may have made a backup: a restore may have saved what it changed.
+fn leaves_backup(verb: &Verb) -> bool {
+    match verb {
+        Verb::Backup(_) => true,
+        Verb::Restore(task) => task.dry_run == DryRun::None,
+        _ => false,
+    }
+}
+
 /// Leaves the list of backups in the cluster where this run knows it anew. Best effort: the bucket has it.
 async fn leave_list(task: &Task, done: &Done, store: &dyn Store, cluster: &Cluster, namespace: &str) {
     let leaving = async {
@@ -353,7 +363,7 @@ async fn leave_list(task: &Task, done: &Done, store: &dyn Store, cluster: &Clust
                 list.backups.reverse();
                 (list.read_at, list.backups)
             }
-            (Verb::Backup(_), _) => {
+            (verb, _) if leaves_backup(verb) => {
                 let at = Timestamp::now();
                 let known = list_cache::read(client, namespace, location).await?.map(|cached| cached.backups);
                 (at, newest_first(store, known.unwrap_or_default()).await?)

@@ -1,5 +1,7 @@
 //! `list`: the backups of a location, at once from the list that the last worker left in the cluster, or from the bucket.
 
+mod restores;
+
 use crate::args::{Format, PlaceArgs, TimeoutArgs};
 use crate::document;
 use crate::run;
@@ -23,11 +25,15 @@ bucket is asked.
 Examples:
   kubectl backup list
   kubectl backup list --refresh -o wide
+  kubectl backup list --restores
   kubectl backup list -o json | jq '.backups[] | select(.outcome == \"Partial\").id'")]
 pub(crate) struct Args {
     /// Ask the bucket
     #[arg(long)]
     pub(crate) refresh: bool,
+    /// List the restores that were carried out, which `undo` can undo; always asks the bucket
+    #[arg(long)]
+    pub(crate) restores: bool,
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table",
           value_parser = Format::among(["table", "wide", "json", "yaml", "name"]))]
@@ -50,6 +56,9 @@ const NAMED: usize = 3;
 /// What kept the list from being had.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
+    if args.restores {
+        return restores::run(session, &target, args).await;
+    }
     let cached = if args.refresh || target.local { None } else { cached(session, &target).await };
     let is_cached = cached.is_some();
     let list = match cached {
@@ -92,11 +101,15 @@ fn rendered(list: &ListResult, args: &Args, screen: &Screen, now: Timestamp) -> 
 fn table(list: &ListResult, now: Timestamp, wide: bool) -> Table {
     let mut header = vec!["ID", "AGE", "NAMESPACES", "OBJECTS", "SIZE", "OUTCOME"];
     if wide {
-        header.extend(["PROBLEMS", "VOLUMES", "STARTED", "REVISION", "CLUSTER"]);
+        header.extend(["PROBLEMS", "VOLUMES", "STARTED", "REVISION", "CLUSTER", "SAFETY OF"]);
     }
     let mut table = Table::new(header);
     for backup in &list.backups {
-        let part = if backup.selection.is_some() { "(part)" } else { "" };
+        let part = match (&backup.safety_of, &backup.selection) {
+            (Some(_), _) => "(safety)",
+            (None, Some(_)) => "(part)",
+            (None, None) => "",
+        };
         let mut row: Vec<Cell> = vec![
             backup.id.as_str().into(),
             age(backup.started_at, now).into(),
@@ -114,6 +127,7 @@ fn table(list: &ListResult, now: Timestamp, wide: bool) -> Table {
             row.push(backup.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
             row.push(backup.consistency.revision.clone().unwrap_or_default().into());
             row.push(backup.cluster.uid.as_str().into());
+            row.push(backup.safety_of.as_ref().map_or(NONE, |restore| restore.as_str()).into());
         }
         table.row(row);
     }
@@ -209,6 +223,15 @@ pub(crate) mod tests {
         assert_eq!(fields[1], ["shop-1", "3h12m", "shop", "12345", "1.0 MiB", "Complete"]);
         assert_eq!(fields[2], ["many-1", "3h12m", "a,b,c+2", "12345", "1.0 MiB", "Partial"]);
         assert_eq!(fields[3], ["cluster-1", "3h12m", "*", "12345", "1.0 MiB", "Complete"]);
+    }
+
+    #[test]
+    fn a_safety_backup_says_whose_it_is() {
+        let mut list = list();
+        list.backups[0].safety_of = Some(kubectl_backup::id::BackupId::parse("restore-1").unwrap());
+        let text = table(&list, now(), true).render(&Screen::new(ColorChoice::Never), false);
+        let line = text.lines().next().unwrap();
+        assert!(line.contains("shop(safety)") && line.trim_end().ends_with("restore-1"), "{text}");
     }
 
     #[test]

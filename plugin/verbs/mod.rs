@@ -8,6 +8,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod undo;
 pub(crate) mod version;
 pub(crate) mod volumes;
 pub(crate) mod worker;

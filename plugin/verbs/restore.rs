@@ -1,10 +1,10 @@
 //! `restore`: shows the plan, asks, and carries out the plan that was shown.
 
 mod plan_file;
-mod shown;
+pub(crate) mod shown;
 
 use crate::args::adapt::AdaptArgs;
-use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
+use crate::args::{Format, FromClusterArgs, PlaceArgs, SelectionArgs, WaitArgs};
 use crate::ask;
 use crate::failure::Failure;
 use crate::run::{self, Ended, Manner, Run};
@@ -16,6 +16,7 @@ use crate::verbs::volumes;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use jiff::Timestamp;
+use kubectl_backup::config::Location;
 use kubectl_backup::id::{BackupId, BackupQuery, Digest};
 use kubectl_backup::jobs::{self, binding};
 use kubectl_backup::operations::restore::{self, RestoreResult, RestoreTask};
@@ -37,6 +38,7 @@ Examples:
   kubectl backup restore latest:shop
   kubectl backup restore latest:shop --dry-run=client -o wide
   kubectl backup restore latest:shop deploy/web secret/db
+  kubectl backup restore latest:shop --include cm,secrets -l app=web
   kubectl backup restore latest:shop --existing=update --dry-run=server
   kubectl backup restore latest:shop --existing=update --plan-out plan.json
   kubectl backup restore --plan plan.json
@@ -46,11 +48,13 @@ pub(crate) struct Args {
     #[arg(value_name = "ID", value_parser = BackupQuery::parse, required_unless_present = "plan")]
     pub(crate) backup: Option<BackupQuery>,
     /// Objects to restore, in any spelling kubectl takes: deploy/web, secret/db
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", conflicts_with = "SelectionArgs")]
     pub(crate) objects: Vec<String>,
     /// Only these namespaces of the backup; can be repeated, globs allowed
     #[arg(short, long = "namespace", value_name = "NAMESPACE", value_delimiter = ',')]
     pub(crate) namespaces: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
     /// Restore what was in namespace OLD into namespace NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = mapping)]
     pub(crate) map_namespace: Vec<String>,
@@ -64,6 +68,9 @@ pub(crate) struct Args {
         hide_default_value = true
     )]
     pub(crate) existing: OnExisting,
+    /// Where to save what is changed, when the backup's location is read-only: a location's name, or s3://…
+    #[arg(long, value_name = "NAME|URL")]
+    pub(crate) safety_location: Option<String>,
     /// With client: show the plan and write nothing. With server: also let the API server try every write out
     #[arg(long, value_name = "none|client|server", value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) dry_run: DryRun,
@@ -74,7 +81,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["backup", "objects", "namespaces", "map_namespace", "existing", "dry_run", "plan_out", "from_cluster"]
+        conflicts_with_all = ["backup", "objects", "namespaces", "SelectionArgs", "map_namespace", "existing", "safety_location", "dry_run", "plan_out", "from_cluster"]
     )]
     pub(crate) plan: Option<PathBuf>,
     /// Don't ask
@@ -159,14 +166,21 @@ fn mapping(text: &str) -> Result<String, String> {
 
 impl Args {
     /// The task that these arguments mean. `None`: they name a file.
-    fn task(&self, dry_run: restore::DryRun, approved: Option<Digest>) -> Option<RestoreTask> {
+    fn task(
+        &self,
+        dry_run: restore::DryRun,
+        approved: Option<Digest>,
+        safety_location: Option<Location>,
+    ) -> Option<RestoreTask> {
         Some(RestoreTask {
             query: Query { backup: self.backup.clone()?, from_cluster: self.from.from_cluster.clone() },
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
+            selection: self.selection.selection(),
             map_namespace: self.map_namespace.clone(),
             existing: self.existing.into(),
             adapt: self.adapt.options(),
+            safety_location,
             dry_run,
             approved,
             volumes: self.volumes.options(),
@@ -180,7 +194,11 @@ impl Args {
 /// What kept it from being done.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    let Some(task) = args.task(args.dry_run.into(), None) else {
+    let safety = match &args.safety_location {
+        Some(text) => Some(session.safety(text, args.place.local).await?),
+        None => None,
+    };
+    let Some(task) = args.task(args.dry_run.into(), None, safety) else {
         let file = args.plan.as_deref().context("neither a backup nor a plan is named")?;
         let PlanFile { task, plan, .. } = PlanFile::read(file)?;
         let agreed = args.yes || agreed(session, args, &plan).await?;
@@ -194,7 +212,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         let (planned, plan) = planned(session, &target, args, &task).await?;
         // on stderr: what goes to stdout is what becomes of it
         tell_rest(&planned, &plan, &session.screen);
-        if writes(&plan) == 0 {
+        if writes(&plan.items) == 0 {
             tell(shown::table(&plan, args, &session.screen).trim_end());
             tell("there is nothing to restore");
             return Ok(planned.code);
@@ -238,13 +256,13 @@ async fn planned(
 ) -> anyhow::Result<(Ended, RestoreResult)> {
     let timeout = args.wait.timeout.timeout;
     let ended = if task.dry_run == restore::DryRun::Server {
-        let verb = Verb::Restore(task.clone());
+        let verb = Verb::Restore(Box::new(task.clone()));
         match bound(session, target, run::new_id("plan"), verb, Manner::answer(timeout)).await? {
             Run::Ended(ended) => ended,
             Run::Left { code, .. } => return Err(Failure::new(code, "interrupted; nothing was changed").into()),
         }
     } else {
-        let verb = Verb::Restore(RestoreTask { dry_run: restore::DryRun::Client, ..task.clone() });
+        let verb = Verb::Restore(Box::new(RestoreTask { dry_run: restore::DryRun::Client, ..task.clone() }));
         run::answer(session, target, "plan", verb, timeout).await?
     };
     let plan = ended.result()?;
@@ -254,7 +272,7 @@ async fn planned(
 /// Carries the plan out that was approved, or with `--yes` whatever it is.
 async fn carry_out(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
     let id = run::new_id(&format!("restore-{}", task.query.backup));
-    match bound(session, target, id, Verb::Restore(task), Manner::work(args.wait)).await? {
+    match bound(session, target, id, Verb::Restore(Box::new(task)), Manner::work(args.wait)).await? {
         Run::Left { id, code } => {
             if code == ExitCode::Complete {
                 print(&format!("{id}\n"))?;
@@ -271,9 +289,15 @@ async fn carry_out(session: &Session, target: &Target, args: &Args, task: Restor
     }
 }
 
-/// Runs a restore whose worker has its rights for this run only. It gives them back itself when it ends; so do we, in
+/// Runs a restore, or an undo, whose worker has its rights for this run only. It gives them back itself when it ends; so do we, in
 /// case it died.
-async fn bound(session: &Session, target: &Target, id: BackupId, verb: Verb, manner: Manner) -> anyhow::Result<Run> {
+pub(crate) async fn bound(
+    session: &Session,
+    target: &Target,
+    id: BackupId,
+    verb: Verb,
+    manner: Manner,
+) -> anyhow::Result<Run> {
     if target.local {
         return run::run(session, target, id, verb, manner).await;
     }
@@ -328,13 +352,13 @@ mod tests {
     pub(super) fn args(words: &[&str]) -> Args {
         let words = ["kubectl-backup", "restore", "latest"].iter().chain(words).map(Into::into);
         let crate::args::Verb::Restore(args) = crate::args::parse(words).unwrap().verb else { panic!("not `restore`") };
-        args
+        *args
     }
 
     #[test]
     fn arguments_become_a_task() {
         let args = args(&["deploy/web", "-n", "a,b", "-n", "c", "--map-namespace", "a=x", "--dry-run", "client"]);
-        let task = args.task(args.dry_run.into(), None).unwrap();
+        let task = args.task(args.dry_run.into(), None, None).unwrap();
         assert_eq!(task.namespaces, ["a", "b", "c"]);
         assert_eq!(
             (task.map_namespace, task.objects, task.dry_run),

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// What narrowed it besides, in the words of the command line, for people; absent where nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<String>,
+    /// Of a safety backup, the restore that made it of what it was about to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_of: Option<BackupId>,
     /// When the worker began.
     pub started_at: Timestamp,
     /// When everything but this manifest was stored.

@@ -11,6 +11,7 @@ pub mod index;
 pub mod lines;
 pub mod manifest;
 pub mod path;
+pub mod record;
 
 /// Why an archive can't be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -326,6 +326,7 @@ async fn manifest(
         scope: if task.selection.namespaces.is_some() { Scope::Namespaces } else { Scope::Cluster },
         namespaces: target.namespaces(),
         selection: task.selection.flags(),
+        safety_of: None,
         started_at: started,
         ended_at: ended,
         outcome,

@@ -8,6 +8,7 @@ pub mod hooks;
 mod log;
 pub mod read;
 pub mod restore;
+pub mod undo;
 mod volumes;
 
 use crate::cluster::Cluster;
@@ -57,9 +58,13 @@ pub enum Verb {
     /// `ns --explain` and `cluster --explain`.
     Explain(backup::BackupTask),
     /// `restore`.
-    Restore(restore::RestoreTask),
+    Restore(Box<restore::RestoreTask>),
+    /// `undo`.
+    Undo(undo::UndoTask),
     /// `list --refresh`.
     List,
+    /// `list --restores`.
+    ListRestores,
     /// `describe`.
     Describe(Query),
     /// `show`.
@@ -102,7 +107,8 @@ impl Verb {
             Self::Backup(_) => "backup",
             Self::Explain(_) => "explain",
             Self::Restore(_) => "restore",
-            Self::List => "list",
+            Self::Undo(_) => "undo",
+            Self::List | Self::ListRestores => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
             Self::Diff(_) => "diff",
@@ -112,7 +118,11 @@ impl Verb {
 
     /// Whether it writes to the cluster, or tries writes out, and so runs as the writer.
     pub fn writes_cluster(&self) -> bool {
-        matches!(self, Self::Restore(task) if task.needs_rights())
+        match self {
+            Self::Restore(task) => task.needs_rights(),
+            Self::Undo(task) => !task.dry_run,
+            _ => false,
+        }
     }
 }
 
@@ -125,6 +135,8 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::Backup(backup) => backup::run(&task.id, backup, cluster, store, context).await,
         Verb::Explain(backup) => explain::run(&task.id, backup, cluster, context).await,
         Verb::Restore(restore) => restore::run(&task.id, restore, &task.location, cluster, store, context).await,
+        Verb::Undo(undo) => undo::run(&task.id, undo, &task.location, cluster, store, context).await,
+        Verb::ListRestores => undo::list(store, context).await,
         Verb::List => read::list(store, context).await,
         Verb::Describe(query) => read::describe(query, cluster, store, context).await,
         Verb::Show(show) => read::show(show, cluster, store, context).await,

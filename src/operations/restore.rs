@@ -1,12 +1,14 @@
 //! `restore`: find the backup, verify what is selected, plan, and carry out the plan that was approved.
 
 mod approval;
-mod outcome;
+mod choose;
+pub(super) mod outcome;
+mod safety;
 
-use super::backup::target::cluster_uid;
+use super::backup::target;
 use super::log::RunLog;
 use super::volumes::Wishes;
-use super::{Context, Done, Query, Usage, read};
+use super::{Context, Done, Query, Usage};
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
@@ -15,20 +17,21 @@ use crate::pipeline::apply::{Apply, Restored};
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
-use crate::pipeline::{Error, catalog, until_cancelled};
+use crate::pipeline::{catalog, until_cancelled};
 use crate::report::{Events, Outcome, Phase};
 use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
-use crate::rules::selection::Namespaces;
+use crate::rules::selection::{Namespaces, Selection};
 use crate::rules::verdict::Existing;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::volumes::restore::Options as VolumeOptions;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 pub use outcome::{ItemResult, RestoreResult};
+use safety::Safety;
 
 /// What to restore, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct RestoreTask {
     /// Only these namespaces of the backup (and, where the list is empty, what is cluster-scoped too).
     #[serde(default)]
     pub namespaces: Vec<String>,
+    /// What else narrows it; namespaces and names are above.
+    #[serde(default)]
+    pub selection: Selection,
     /// `a=b`: objects of namespace `a` go to `b`.
     #[serde(default)]
     pub map_namespace: Vec<String>,
@@ -52,6 +58,9 @@ pub struct RestoreTask {
     /// What becomes of objects that are there already.
     #[serde(default)]
     pub existing: Existing,
+    /// Where what it changes is saved, and its record, instead of where the backup is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_location: Option<Location>,
     /// Plan only: nothing is written.
     #[serde(default)]
     pub dry_run: DryRun,
@@ -111,25 +120,36 @@ async fn restore(
     let started = (context.now)();
     events.phase(Phase::Planning);
     let discovery = cluster.discover().await.context("discovery")?;
-    let cluster_uid = cluster_uid(cluster, &discovery).await?;
-    let from = task.query.from_cluster.as_ref().unwrap_or(&cluster_uid);
+    let identity = target::identity(cluster, &discovery).await?;
+    let from = task.query.from_cluster.as_ref().unwrap_or(&identity.uid);
     let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
     let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(|error| Usage(error.to_string()))?;
     let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
     let asked = asked.map_err(|error| Usage(error.to_string()))?;
     check_mapping(&backup, &mapping)?;
     let adaptation = Adaptation::new(&task.adapt, mapping).map_err(|error| Usage(error.to_string()))?;
-    let chosen = chosen(&backup, task, &asked)?;
+    let chosen = choose::entries(store, &backup, task, &asked).await?;
+    let opened = match &task.safety_location {
+        Some(location) => Some(store::open(location).await.context("the safety location")?),
+        None => None,
+    };
+    let home = opened.as_deref().or((!location.read_only).then_some(store));
+    let earlier = match home {
+        Some(home) if task.dry_run == DryRun::None => approval::earlier(id, home).await?,
+        _ => Vec::new(),
+    };
     let named = if task.objects.is_empty() { BTreeSet::new() } else { chosen.clone().unwrap_or_default() };
     let request = PlanRequest {
         backup: &backup,
         chosen,
         named,
         adaptation,
-        other_cluster: backup.manifest.cluster.uid != cluster_uid,
+        other_cluster: backup.manifest.cluster.uid != identity.uid,
         discovery: &discovery,
         existing: task.existing,
-        seal: &approval::seal(task, &backup.manifest, &cluster_uid)?,
+        seal: &approval::seal(task, &backup.manifest, &identity.uid)?,
+        finds_ours: !earlier.is_empty(),
+        owners_here: false,
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
@@ -142,22 +162,28 @@ async fn restore(
         let problems = if task.dry_run == DryRun::Server { check.all(&mut plan).await? } else { Vec::new() };
         return outcome::planned(&backup, &plan, problems);
     }
-    approval::check(id, task, &mut plan, store).await?;
+    approval::check(task, &mut plan, &earlier)?;
     refuse_differences(task, &plan)?;
-    if !location.read_only {
-        approval::begin(id, &plan, store, context).await?;
+    if let Some(home) = home {
+        approval::begin(id, &plan, home, context).await?;
     }
+    let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
+    let safety = safety.ensure(&mut plan, !earlier.is_empty()).await?;
     events.phase(Phase::Restoring);
     let volumes = wishes.make(cluster, store, &backup, &plan.adaptation, context, &events);
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
     let restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await;
     volumes.settle(cluster, &events).await;
-    let restored = restored?;
+    let mut restored = restored?;
+    let before = approval::done_before(&earlier, &plan);
+    before.applied.into_iter().for_each(|(number, applied)| _ = restored.applied.entry(number).or_insert(applied));
+    before.uids.into_iter().for_each(|(number, uid)| _ = restored.uids.entry(number).or_insert(uid));
     let result = outcome::result(&backup, &plan, restored, false);
     let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
-    if !location.read_only {
-        let run = outcome::Run { id, started, store, context, events: &events, log: &log };
+    if let Some(store) = home {
+        let cluster = &identity.uid;
+        let run = outcome::Run { id, started, cluster, safety, store, context, events: &events, log: &log };
         run.record(&result, outcome).await.context("storing the restore's record")?;
     }
     outcome::done(&result, outcome)
@@ -200,27 +226,4 @@ fn check_mapping(backup: &Backup, mapping: &NamespaceMapping) -> Result<(), Usag
         )));
     }
     mapping.check(saved).map_err(|error| Usage(error.to_string()))
-}
-
-/// The entries that were asked for; `None`: all.
-fn chosen(backup: &Backup, task: &RestoreTask, asked: &Namespaces) -> anyhow::Result<Option<BTreeSet<usize>>> {
-    if task.objects.is_empty() && task.namespaces.is_empty() {
-        return Ok(None);
-    }
-    let in_namespace =
-        |namespace: Option<&str>| task.namespaces.is_empty() || namespace.is_some_and(|n| asked.matches(n));
-    if !task.objects.is_empty() {
-        // a namespace that was named restricts namespaced objects only; `clusterrole/x` names its object by itself
-        let named = |namespace: Option<&str>| namespace.is_none() || in_namespace(namespace);
-        return Ok(Some(read::chosen(backup, &task.objects, &named)?));
-    }
-    let entries = backup.index.entries();
-    let chosen: BTreeSet<usize> =
-        (0..entries.len()).filter(|number| in_namespace(backup.index.namespace(&entries[*number]))).collect();
-    if chosen.is_empty() {
-        let text =
-            format!("backup `{}` holds nothing in namespace `{}`", backup.manifest.id, task.namespaces.join("`, `"));
-        return Err(Error::NotFound(text).into());
-    }
-    Ok(Some(chosen))
 }

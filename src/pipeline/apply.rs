@@ -48,11 +48,20 @@ pub enum Applied {
     Failed(String),
 }
 
+impl Applied {
+    /// Whether it was written.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Self::Created | Self::Updated | Self::Recreated)
+    }
+}
+
 /// What a restore came to.
 #[derive(Debug, Default)]
 pub struct Restored {
     /// What became of the objects that were to be written, by their number in the index.
     pub applied: BTreeMap<usize, Applied>,
+    /// The uids of those that were written.
+    pub uids: BTreeMap<usize, Uid>,
     /// What failed.
     pub problems: Vec<Problem>,
     /// What was taken out of objects and worth a word.
@@ -166,9 +175,12 @@ impl Apply<'_> {
     fn note(&self, gathered: &Mutex<Gathered>, number: usize, size: usize, written: Written) {
         let entry = &self.backup.index.entries()[number];
         let mut gathered = lock(gathered);
-        if let (Some(was), Some(now)) = (entry.uid(), written.uid) {
-            let namespace = self.target(number).namespace;
-            gathered.owners.record(was, Uid::parse(&now), namespace.as_deref());
+        if let Some(now) = written.uid.as_deref().map(Uid::parse) {
+            if let Some(was) = entry.uid() {
+                let namespace = self.target(number).namespace;
+                gathered.owners.record(was, now.clone(), namespace.as_deref());
+            }
+            gathered.restored.uids.insert(number, now);
         }
         gathered.restored.applied.insert(number, written.applied);
         gathered.counts.objects += 1;

@@ -104,6 +104,8 @@ fn choose(catalog: Catalog, query: &BackupQuery, cluster: Option<&str>, place: &
     let ours = |backup: &Manifest| !shared || cluster.is_none_or(|uid| backup.cluster.uid == uid);
     let means = |backup: &Manifest| match query {
         BackupQuery::Prefix(prefix) => backup.id.as_str().starts_with(prefix.as_str()),
+        // what a restore saved for its undoing is nobody's latest backup
+        _ if backup.safety_of.is_some() => false,
         BackupQuery::Latest => true,
         BackupQuery::LatestOf(namespace) => backup.namespaces.iter().any(|name| name == namespace),
         BackupQuery::At(time) => backup.started_at <= *time,
@@ -198,6 +200,22 @@ mod tests {
         assert_eq!(find("wiki-1").await.as_deref(), Ok("wiki-1"), "written out in full it is enough");
         assert_eq!(find("blog").await.as_deref(), Ok("blog-1"));
         assert!(find("nothing").await.unwrap_err().contains("means no backup"));
+    }
+
+    #[test]
+    fn a_safety_backup_is_meant_by_its_id_only() {
+        let ordinary = backup("shop-1", "here", "2026-11-19T10:00:00Z", "shop");
+        let mut safety = backup("safety-restore-1", "here", "2026-11-20T10:00:00Z", "shop");
+        safety.safety_of = Some(BackupId::parse("restore-1").unwrap());
+        let found = |query: &str| {
+            let catalog = Catalog { backups: vec![ordinary.clone(), safety.clone()], problems: Vec::new() };
+            choose(catalog, &BackupQuery::parse(query).unwrap(), Some("here"), "s3://b")
+                .map(|found| found.id.to_string())
+        };
+        for query in ["latest", "latest:shop", "@2026-11-21"] {
+            assert_eq!(found(query).as_deref(), Ok("shop-1"), "{query}");
+        }
+        assert_eq!(found("safety").as_deref(), Ok("safety-restore-1"));
     }
 
     #[test]

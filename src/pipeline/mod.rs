@@ -1,6 +1,6 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
-//! [`catalog`] (which backups there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
-//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
+//! [`catalog`] and [`restores`] (which backups and restores there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
+//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`undo`] (what a restore made, removed), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
 
 pub mod adapt;
 pub mod apply;
@@ -10,9 +10,11 @@ pub mod cut;
 pub mod diff;
 pub mod fetch;
 pub mod plan;
+pub mod restores;
 pub mod save;
 pub mod sweep;
 pub mod target;
+pub mod undo;
 mod upload;
 mod walk;
 

@@ -5,6 +5,7 @@
 
 mod compare;
 mod existing;
+mod owners;
 
 use super::adapt::Adaptation;
 use super::fetch::{self, Backup};
@@ -46,6 +47,10 @@ pub struct PlanRequest<'a> {
     pub existing: Existing,
     /// What tells this plan from another one with the same objects and verdicts: which backup, cluster and options.
     pub seal: &'a [u8],
+    /// Whether to find out which objects a restore has written.
+    pub finds_ours: bool,
+    /// Whether owners that the backup doesn't hold are looked for in the target: it is the cluster that was backed up.
+    pub owners_here: bool,
     /// What must be left alone.
     pub protected: Protected<'a>,
 }
@@ -90,6 +95,8 @@ pub struct Plan {
     pub given_back: HashMap<usize, (Kind, ObjectName)>,
     /// What is worth a word to the person of the objects to be written.
     pub notes: Vec<String>,
+    /// Objects that are there and that a restore has written, where that was asked for.
+    pub ours: HashMap<usize, Uid>,
     /// The owners of objects that have some.
     waits: HashMap<usize, Box<[Uid]>>,
 }
@@ -136,7 +143,7 @@ impl Plan {
     }
 
     /// Gives an object another verdict.
-    pub(super) fn decide(&mut self, number: usize, verdict: Verdict) {
+    pub fn decide(&mut self, number: usize, verdict: Verdict) {
         if let Some(item) = self.item_mut(number) {
             item.verdict = verdict;
         }
@@ -159,6 +166,7 @@ pub async fn make(
     events: &Events,
 ) -> Result<Plan, Error> {
     let (backup, existing, seal) = (request.backup, request.existing, request.seal);
+    let (finds_ours, owners_here) = (request.finds_ours, request.owners_here);
     let chosen = with_namespaces(backup, request.chosen.clone());
     let discovery = request.discovery;
     request.adaptation.write_as(target::versions(cluster, discovery, backup).await?);
@@ -167,6 +175,12 @@ pub async fn make(
     let mut survey = Survey::new(&rules, request.other_cluster);
     let mut plan = judge(request, store, &chosen, &there, &mut survey, events).await?;
     expect_owners(backup, &mut plan, &there);
+    if owners_here {
+        owners::find(cluster, store, discovery, backup, &chosen, &mut plan).await?;
+    }
+    if finds_ours {
+        plan.ours = there.ours().map(|(number, uid)| (number, uid.clone())).collect();
+    }
     let plain_status = discovery.plain_status(survey.plain_status());
     rules.aim(Target { kept_volumes: plan.kept_volumes(backup), plain_status });
     if existing != Existing::Skip {
@@ -226,19 +240,27 @@ fn with_namespaces(backup: &Backup, chosen: Option<BTreeSet<usize>>) -> BTreeSet
     chosen
 }
 
-/// The facts of an object, once it was found to be the one that the index names.
-fn facts_of(backup: &Backup, number: usize, tar: &[u8], survey: &mut Survey<'_>) -> Result<Facts, Error> {
+/// The text of an object, once it was found to be the one that the index names.
+fn text_of<'a>(backup: &Backup, number: usize, tar: &'a [u8]) -> Result<&'a str, Error> {
+    let bytes = backup.index.object(&backup.index.entries()[number], tar)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| damaged(backup, number, "it is not UTF-8".to_owned()))?;
+    check_identity(backup, number, text).map_err(|why| damaged(backup, number, why))?;
+    Ok(text)
+}
+
+fn damaged(backup: &Backup, number: usize, why: String) -> Error {
     let entry = &backup.index.entries()[number];
-    let kind = &backup.index.frame(entry).kind;
-    let damaged = |why: String| {
-        let name = backup.index.object_name(entry);
-        Error::from(archive::Error::Damaged { what: format!("`{kind}` `{name}`"), why })
-    };
-    let text =
-        std::str::from_utf8(backup.index.object(entry, tar)?).map_err(|_| damaged("it is not UTF-8".to_owned()))?;
-    check_identity(backup, number, text).map_err(damaged)?;
-    let facts = Facts::of(kind, text).map_err(|error| damaged(error.to_string()))?;
-    survey.look(number_of(number), kind, &facts, text).map_err(|error| damaged(error.to_string()))?;
+    let (kind, name) = (&backup.index.frame(entry).kind, backup.index.object_name(entry));
+    archive::Error::Damaged { what: format!("`{kind}` `{name}`"), why }.into()
+}
+
+/// What rules need to know of an object; the survey sees it, too.
+fn facts_of(backup: &Backup, number: usize, tar: &[u8], survey: &mut Survey<'_>) -> Result<Facts, Error> {
+    let kind = &backup.index.frame(&backup.index.entries()[number]).kind;
+    let text = text_of(backup, number, tar)?;
+    let facts = Facts::of(kind, text).map_err(|error| damaged(backup, number, error.to_string()))?;
+    let seen = survey.look(number_of(number), kind, &facts, text);
+    seen.map_err(|error| damaged(backup, number, error.to_string()))?;
     Ok(facts)
 }
 
@@ -342,6 +364,7 @@ impl<'a> Judge<'a> {
             homeless: HashMap::new(),
             given_back: HashMap::new(),
             notes: Vec::new(),
+            ours: HashMap::new(),
             waits: HashMap::new(),
         };
         Self {

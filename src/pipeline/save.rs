@@ -22,6 +22,7 @@ mod crds;
 mod kind;
 mod list;
 mod look;
+pub mod named;
 pub mod pin;
 mod select;
 
@@ -164,7 +165,7 @@ pub async fn objects(
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Saved, Error> {
-    let mut files = Files::begin(store, request).await?;
+    let mut files = Files::begin(store, request.id, request.attempt).await?;
     let saving = Saving::new(cluster, request, pin, Some(claims), events);
     let result = until_cancelled(cancel, saving.run(&mut files)).await;
     match result {
@@ -343,8 +344,8 @@ struct Files {
 }
 
 impl Files {
-    async fn begin(store: &dyn Store, request: &SaveRequest<'_>) -> Result<Self, Error> {
-        let key = |name| data_key(request.id, request.attempt, name);
+    async fn begin(store: &dyn Store, id: &BackupId, attempt: &Attempt) -> Result<Self, Error> {
+        let key = |name| data_key(id, attempt, name);
         let objects = FileUpload::begin(store, key("objects.tar.zst")).await?;
         let begun = match FileUpload::begin(store, key("index.jsonl.zst")).await {
             Ok(index) => IndexWriter::new().map(|writer| (index, writer)).map_err(Error::from),

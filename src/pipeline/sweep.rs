@@ -3,6 +3,7 @@
 
 use super::{Error, catalog};
 use crate::archive::manifest::{BACKUPS, id_of_key};
+use crate::archive::record::{RESTORES, record_key};
 use crate::id::{Attempt, BackupId};
 use crate::store::Store;
 use jiff::{SignedDuration, Timestamp};
@@ -12,9 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// What all data keys begin with.
 const DATA: &str = "data/";
-
-/// What all records of restores begin with.
-const RESTORES: &str = "restores/";
 
 /// What one attempt left.
 struct Left {
@@ -37,7 +35,7 @@ pub async fn garbage(store: &dyn Store, now: Timestamp) -> Result<(), Error> {
     let committed: BTreeSet<BackupId> = store.list(BACKUPS).await?.iter().filter_map(|o| id_of_key(&o.key)).collect();
     let restored: BTreeSet<String> = store.list(RESTORES).await?.into_iter().map(|object| object.key).collect();
     for (id, attempts) in attempts(store).await? {
-        let is_restore = restored.contains(&format!("{RESTORES}{id}.json"));
+        let is_restore = restored.contains(&record_key(&id));
         if is_restore || attempts.values().all(|left| left.newest >= before) {
             continue;
         }

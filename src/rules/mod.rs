@@ -16,6 +16,7 @@
 //! - `hooks`: the commands that pods' annotations ask for, ours and Velero's
 //! - `needs`: the cluster-scoped objects that namespaced ones need
 //! - `restorable`: facts of an object in few bytes; what is never restored, what a controller makes anew
+//! - `since`: whether anybody wrote an object after a restore did
 //! - `waves`: the order of a restore
 //! - `owners`: owner references: who is created after whom, and the new uids
 //! - `quota`: what objects need of quotas together
@@ -50,6 +51,7 @@ pub mod quota;
 pub mod restorable;
 pub mod selection;
 pub mod selector;
+pub mod since;
 mod spelling;
 pub mod survey;
 pub mod tidy;

@@ -21,6 +21,8 @@ pub enum Existing {
     Recreate,
     /// Restores nothing where one differs.
     Fail,
+    /// Replaces what differs, and recreates it where it can't be replaced: no choice of a person's, but of `undo`.
+    PutBack,
 }
 
 /// What happens to an object.
@@ -99,6 +101,11 @@ impl Verdict {
 const SPARED: [&str; 4] =
     ["customresourcedefinitions.apiextensions.k8s.io", "namespaces", "persistentvolumes", "persistentvolumeclaims"];
 
+/// Whether objects of this kind are deleted only when they are named one by one.
+pub fn is_spared(kind: &Kind) -> bool {
+    SPARED.iter().any(|key| kind.is(key))
+}
+
 /// Kinds whose dependents Kubernetes' own controllers make anew: they go along when their owner is recreated, since what
 /// is left of the old one would run on beside the new. What other objects own stays, above all the claims and pods of a
 /// StatefulSet.
@@ -118,13 +125,13 @@ pub fn takes_dependents(kind: &Kind) -> bool {
 
 /// The verdict of an object that is there, once it was compared: `changes` is what the backup's state would change in it.
 pub fn compared(existing: Existing, kind: &Kind, live: &Value, changes: &[Change]) -> Verdict {
-    let spared = SPARED.iter().any(|key| kind.is(key));
+    let spared = is_spared(kind);
     let fixed = compare::immutable(kind, live, changes);
     match (existing, fixed) {
         (Existing::Skip, _) => Verdict::Skip(Skip::Exists),
         _ if changes.is_empty() => Verdict::Unchanged,
         (Existing::Fail, _) => Verdict::Refused("it exists and differs, and `--existing=fail` was asked for".into()),
-        (Existing::Recreate, _) if !spared => Verdict::Recreate,
+        (Existing::Recreate, _) | (Existing::PutBack, Some(_)) if !spared => Verdict::Recreate,
         _ if live.pointer("/metadata/deletionTimestamp").is_some() => Verdict::Refused("it is being deleted".into()),
         (_, Some(path)) if spared => {
             let text = format!("`{path}` can't be changed, and a restore never recreates {}", kind.key());

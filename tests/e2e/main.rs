@@ -9,6 +9,8 @@
 //! - `planted`: what every test has in its Secrets, for `tests/leaks` to look for
 //! - `selection`: kinds, names, labels, and what `--explain` says of them
 //! - `restore`: onto what is there: plans, dry runs, updates
+//! - `undo`: safety backups, undoing, restores of some of a backup
+//! - `rights`: the verbs as users with exactly the rights that are listed
 //! - `diff`: backups compared
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
@@ -25,8 +27,10 @@ mod planted;
 mod promises;
 mod proxy;
 mod restore;
+mod rights;
 mod selection;
 #[path = "../ec2/standin/mod.rs"]
 mod standin;
+mod undo;
 mod verbs;
 mod volumes;

@@ -56,14 +56,19 @@ pub(crate) const AGAIN: &str = "shop-20261120-130000-bbbb";
 
 /// What the records of earlier restores are in the way of.
 pub(crate) fn forget_restores(bucket: &Bucket) {
-    for id in [RESTORE, AGAIN] {
+    for id in [RESTORE, AGAIN, crate::undo::UNDO] {
         let folders = [bucket.root().join("restores"), bucket.root().join("data").join(id)];
         folders.iter().filter(|folder| folder.exists()).for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
+        let safety = bucket.root().join(format!("backups/safety-{id}.json"));
+        if safety.exists() {
+            std::fs::remove_file(safety).unwrap();
+            std::fs::remove_dir_all(bucket.root().join(format!("data/safety-{id}"))).unwrap();
+        }
     }
 }
 
 /// Methods and paths of the writes so far.
-fn writes(api: &Api) -> Vec<String> {
+pub(crate) fn writes(api: &Api) -> Vec<String> {
     let is_write = |name: &String| ["POST ", "PUT ", "DELETE "].iter().any(|method| name.starts_with(method));
     api.seen().into_iter().map(|(name, _)| name).filter(is_write).collect()
 }
@@ -73,7 +78,7 @@ pub(crate) fn result(done: &anyhow::Result<Done>) -> RestoreResult {
     serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
 }
 
-fn verdicts(done: &anyhow::Result<Done>) -> BTreeMap<String, usize> {
+pub(crate) fn verdicts(done: &anyhow::Result<Done>) -> BTreeMap<String, usize> {
     result(done).items.into_iter().fold(BTreeMap::new(), |mut counts, item| {
         *counts.entry(item.verdict).or_default() += 1;
         counts

@@ -20,4 +20,5 @@ mod run;
 mod selection;
 mod storing;
 mod troubled;
+mod undo;
 mod world;

@@ -94,11 +94,22 @@ impl Worker {
         api: &Api,
         bucket: &Bucket,
     ) -> anyhow::Result<Done> {
-        self.run(id, Verb::Restore(task), api, bucket).await
+        self.run(id, Verb::Restore(Box::new(task)), api, bucket).await
     }
 
     pub(crate) async fn run(&self, id: &str, verb: Verb, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
         let location = Location::parse_url(&format!("file://{}", bucket.root().display())).unwrap();
+        self.run_at(id, verb, location, api, bucket).await
+    }
+
+    pub(crate) async fn run_at(
+        &self,
+        id: &str,
+        verb: Verb,
+        location: Location,
+        api: &Api,
+        bucket: &Bucket,
+    ) -> anyhow::Result<Done> {
         let task = Task { id: BackupId::parse(id).unwrap(), location, verb };
         operations::run(&task, &api.cluster(), bucket, &self.context()).await
     }
@@ -110,9 +121,11 @@ pub(crate) fn restore_task() -> RestoreTask {
         query: Query { backup: BackupQuery::parse(ID).unwrap(), from_cluster: None },
         objects: Vec::new(),
         namespaces: Vec::new(),
+        selection: Selection::default(),
         map_namespace: Vec::new(),
         adapt: AdaptOptions::default(),
         existing: Existing::Skip,
+        safety_location: None,
         dry_run: DryRun::None,
         approved: None,
         volumes: restore::Options::default(),

@@ -70,7 +70,7 @@ mod tests {
     fn a_plan_is_read_as_it_was_written_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plan.json");
-        let task = args(&["--from-cluster", "x", "--existing=update"]).task(DryRun::Client, None).unwrap();
+        let task = args(&["--from-cluster", "x", "--existing=update"]).task(DryRun::Client, None, None).unwrap();
         PlanFile::new(task, plan()).write(&path).unwrap();
         let read = PlanFile::read(&path).unwrap();
         assert_eq!((read.task.approved, read.task.dry_run), (Some(plan().plan_digest), DryRun::None));

@@ -20,9 +20,13 @@ pub(super) fn rendered(result: &RestoreResult, args: &Args, screen: &Screen) -> 
 
 /// Plan or result for people, whatever goes to stdout.
 pub(super) fn table(result: &RestoreResult, args: &Args, screen: &Screen) -> String {
-    let items = &result.items;
-    let table = if args.output == Format::Wide { each(items) } else { summary(items) };
-    table.render(screen, !args.no_headers) + &differences(items, screen)
+    items_table(&result.items, args.output == Format::Wide, !args.no_headers, screen)
+}
+
+/// Objects with their verdicts, and what would change in them.
+pub(crate) fn items_table(items: &[ItemResult], wide: bool, headers: bool, screen: &Screen) -> String {
+    let table = if wide { each(items) } else { summary(items) };
+    table.render(screen, headers) + &differences(items, screen)
 }
 
 /// A line for each object.
@@ -117,7 +121,7 @@ fn rank(verdict: &str) -> u8 {
     match verdict {
         "create" | "created" => 0,
         "update" | "updated" => 1,
-        "recreate" | "recreated" => 2,
+        "recreate" | "recreated" | "delete" | "deleted" => 2,
         "unchanged" => 3,
         "skip" => 4,
         "failed" => 6,
@@ -148,13 +152,14 @@ pub(super) fn deed(result: &RestoreResult, context: &str) -> String {
         }
         deeds => deeds.into_iter().filter(|(_, n)| *n > 0).map(|(verb, n)| format!("{verb} {}", number(n))).collect(),
     };
-    let all = count(writes(result), "object");
+    let all = count(writes(&result.items), "object");
     format!("restore {all} into cluster `{context}` ({})", deeds.join(", "))
 }
 
 /// How many objects would be written.
-pub(super) fn writes(result: &RestoreResult) -> u64 {
-    ["create", "update", "recreate"].iter().map(|verdict| with_verdict(result, verdict)).sum()
+pub(crate) fn writes(items: &[ItemResult]) -> u64 {
+    let is_write = |item: &&ItemResult| matches!(item.verdict.as_str(), "create" | "update" | "recreate" | "delete");
+    items.iter().filter(is_write).count() as u64
 }
 
 #[cfg(test)]

@@ -171,7 +171,10 @@ impl Target {
     }
 }
 
-async fn identity(cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<ClusterIdentity> {
+pub(in crate::operations) async fn identity(
+    cluster: &Cluster,
+    discovery: &Discovery,
+) -> anyhow::Result<ClusterIdentity> {
     Ok(ClusterIdentity {
         uid: cluster_uid(cluster, discovery).await?,
         version: cluster.version().await.context("asking for the version")?,

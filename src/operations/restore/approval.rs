@@ -4,9 +4,10 @@
 
 use super::super::Context;
 use super::{DryRun, RestoreTask};
-use crate::archive::manifest::Manifest;
-use crate::id::{BackupId, BackupQuery, Digest};
+use crate::archive::manifest::{Manifest, data_key};
+use crate::id::{Attempt, BackupId, BackupQuery, Digest};
 use crate::pipeline::Error;
+use crate::pipeline::apply::{Applied, Restored};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::save::commit;
 use crate::rules::verdict::{Skip, Verdict};
@@ -34,7 +35,7 @@ pub(super) fn seal(task: &RestoreTask, manifest: &Manifest, cluster: &str) -> an
 /// `plan.json`: written before the first write.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Begun {
+pub(super) struct Begun {
     plan_digest: Digest,
     /// The verdicts, a letter for each object in the order of the backup.
     #[serde(default)]
@@ -76,21 +77,66 @@ pub(super) async fn begin(id: &BackupId, plan: &Plan, store: &dyn Store, context
     Ok(())
 }
 
-/// Checks that this is the approved plan. One that differs only because an earlier attempt of this very restore has begun
-/// to carry it out is the same plan; what that attempt made is left alone then.
-pub(super) async fn check(id: &BackupId, task: &RestoreTask, plan: &mut Plan, store: &dyn Store) -> anyhow::Result<()> {
-    let Some(approved) = task.approved.filter(|approved| *approved != plan.digest) else { return Ok(()) };
+/// What earlier attempts of this very restore have begun.
+pub(super) async fn earlier(id: &BackupId, store: &dyn Store) -> anyhow::Result<Vec<Begun>> {
+    let mut found = Vec::new();
     for object in store.list(&format!("data/{id}/")).await? {
         if object.key.ends_with("/plan.json") {
-            let bytes = store.get(&object.key, BEGUN_LIMIT).await?;
-            let begun = serde_json::from_slice::<Begun>(&bytes).ok();
-            if begun.is_some_and(|begun| begun.plan_digest == approved && continues(&begun, plan)) {
-                plan.digest = approved;
-                return Ok(());
-            }
+            found.extend(read(&object.key, store).await?);
         }
     }
-    Err(Error::PlanChanged { approved, found: plan.digest }.into())
+    Ok(found)
+}
+
+/// What an attempt has begun; `None` where that can't be read.
+pub(super) async fn begun(id: &BackupId, attempt: &Attempt, store: &dyn Store) -> anyhow::Result<Option<Begun>> {
+    read(&data_key(id, attempt, "plan.json"), store).await
+}
+
+async fn read(key: &str, store: &dyn Store) -> anyhow::Result<Option<Begun>> {
+    Ok(serde_json::from_slice(&store.get(key, BEGUN_LIMIT).await?).ok())
+}
+
+/// Checks that this is the approved plan. One that differs only because an earlier attempt of this very restore has begun
+/// to carry it out is the same plan; what that attempt made is left alone then.
+pub(super) fn check(task: &RestoreTask, plan: &mut Plan, earlier: &[Begun]) -> Result<(), Error> {
+    let Some(approved) = task.approved.filter(|approved| *approved != plan.digest) else { return Ok(()) };
+    if earlier.iter().any(|begun| begun.plan_digest == approved && continues(begun, plan)) {
+        plan.digest = approved;
+        return Ok(());
+    }
+    Err(Error::PlanChanged { approved, found: plan.digest })
+}
+
+/// What earlier attempts have made and changed that this plan leaves as it is now: the restore's deeds, too.
+pub(super) fn done_before(earlier: &[Begun], plan: &Plan) -> Restored {
+    let mut restored = Restored::default();
+    for begun in earlier.iter().filter(|begun| begun.verdicts.len() == plan.items.len()) {
+        for (item, then) in plan.items.iter().zip(begun.verdicts.chars()) {
+            let number = item.entry as usize;
+            let (Some(uid), '=') = (plan.ours.get(&number), letter(&item.verdict)) else { continue };
+            let applied = match then {
+                'c' => Applied::Created,
+                'u' => Applied::Updated,
+                'r' => Applied::Recreated,
+                _ => continue,
+            };
+            restored.applied.entry(number).or_insert(applied);
+            restored.uids.insert(number, uid.clone());
+        }
+    }
+    restored
+}
+
+/// Leaves alone what isn't as it was when an earlier attempt saved it: of that nothing is saved.
+pub(super) fn spare(plan: &mut Plan, saved: Option<&Begun>) {
+    let is_saved =
+        |number: usize, digest: Digest| saved.is_some_and(|begun| begun.changed.get(&number) == Some(&digest));
+    let unsaved: Vec<usize> = changed(plan).into_iter().filter(|(n, d)| !is_saved(*n, *d)).map(|(n, _)| n).collect();
+    for number in unsaved {
+        let text = "it was changed since this restore saved what it changes; restore again";
+        plan.decide(number, Verdict::Refused(text.into()));
+    }
 }
 
 /// Whether a plan is what is left of one that was begun. What the earlier attempt made, and somebody changed since, is not

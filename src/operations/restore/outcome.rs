@@ -2,7 +2,8 @@
 
 use super::super::log::RunLog;
 use super::super::{Context, Done};
-use crate::archive::manifest::{Manifest, data_key};
+use crate::archive::manifest::{FORMAT, Manifest};
+use crate::archive::record::{Record, record_key};
 use crate::id::{BackupId, Digest};
 use crate::pipeline::apply::{Applied, Restored};
 use crate::pipeline::fetch::Backup;
@@ -10,6 +11,7 @@ use crate::pipeline::plan::{Plan, PlanItem};
 use crate::pipeline::save::commit;
 use crate::report::{Events, ExitCode, Outcome, Problem};
 use crate::rules::compare::Change;
+use crate::rules::owners::Uid;
 use crate::rules::verdict::Verdict;
 use crate::store::Store;
 use bytes::Bytes;
@@ -51,27 +53,12 @@ pub struct ItemResult {
     /// Why, where it isn't plain.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// The uid of what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// In a plan, what would change in an object that is there. Values of Secrets are masked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
-}
-
-/// `restores/<id>.json`: that a restore was carried out, and where its report and log are.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Record<'a> {
-    format: &'a str,
-    id: &'a BackupId,
-    backup: &'a BackupId,
-    plan_digest: Digest,
-    started_at: Timestamp,
-    ended_at: Timestamp,
-    outcome: Outcome,
-    created: usize,
-    updated: usize,
-    recreated: usize,
-    report: String,
-    log: String,
 }
 
 /// What a plan comes to, when nothing else is asked for. What can't be restored makes it partial.
@@ -92,11 +79,12 @@ pub(super) fn done(result: &RestoreResult, outcome: Outcome) -> anyhow::Result<D
 }
 
 /// Plan or restore in words.
-pub(super) fn result(backup: &Backup, plan: &Plan, restored: Restored, dry_run: bool) -> RestoreResult {
+pub(in crate::operations) fn result(backup: &Backup, plan: &Plan, restored: Restored, dry_run: bool) -> RestoreResult {
     let mut problems = restored.problems;
     let items = plan.items.iter().map(|item| {
         let applied = restored.applied.get(&(item.entry as usize));
-        let found = item_result(backup, plan, item, applied, dry_run);
+        let uid = restored.uids.get(&(item.entry as usize)).filter(|_| applied.is_some_and(Applied::is_written));
+        let found = ItemResult { uid: uid.map(Uid::to_string), ..item_result(backup, plan, item, applied, dry_run) };
         if !dry_run && item.verdict.is_problem() {
             let subject = match &found.namespace {
                 Some(namespace) => format!("{} {namespace}/{}", found.kind, found.name),
@@ -138,6 +126,7 @@ fn item_result(backup: &Backup, plan: &Plan, item: &PlanItem, applied: Option<&A
         name: target.name,
         verdict: verdict.to_owned(),
         reason,
+        uid: None,
         changes: changed.map(|changed| changed.changes.clone()).unwrap_or_default(),
     }
 }
@@ -165,6 +154,9 @@ fn message(result: &RestoreResult) -> String {
 pub(super) struct Run<'a> {
     pub(super) id: &'a BackupId,
     pub(super) started: Timestamp,
+    /// The uid of the cluster.
+    pub(super) cluster: &'a str,
+    pub(super) safety: Option<BackupId>,
     pub(super) store: &'a dyn Store,
     pub(super) context: &'a Context,
     pub(super) events: &'a Events,
@@ -173,29 +165,32 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// Stores report, log and record. The record is written last.
-    pub(super) async fn record(&self, result: &RestoreResult, outcome: Outcome) -> anyhow::Result<()> {
-        let Self { id, started, store, context, events, log } = *self;
+    pub(super) async fn record(self, result: &RestoreResult, outcome: Outcome) -> anyhow::Result<()> {
+        let Self { id, started, cluster, safety, store, context, events, log } = self;
         events.note(message(result));
+        let ended_at = (context.now)();
         let report = Bytes::from(serde_json::to_vec_pretty(result)?);
-        commit::put_file(store, id, &context.attempt, "report.json", report).await?;
-        commit::put_file(store, id, &context.attempt, "log.jsonl.zst", log.take()?).await?;
-        let count = |verdict: &str| result.items.iter().filter(|item| item.verdict == verdict).count();
+        let report = commit::put_file(store, id, &context.attempt, "report.json", report).await?;
+        let log = commit::put_file(store, id, &context.attempt, "log.jsonl.zst", log.take()?).await?;
+        let count = |verdict: &str| result.items.iter().filter(|item| item.verdict == verdict).count() as u64;
         let record = Record {
-            format: "kubectl-backup/1",
-            id,
-            backup: &result.backup.id,
+            format: FORMAT.to_owned(),
+            id: id.clone(),
+            attempt: context.attempt.clone(),
+            cluster: cluster.to_owned(),
+            backup: result.backup.id.clone(),
+            safety,
             plan_digest: result.plan_digest,
             started_at: started,
-            ended_at: (context.now)(),
+            ended_at,
             outcome,
             created: count("created"),
             updated: count("updated"),
             recreated: count("recreated"),
-            report: data_key(id, &context.attempt, "report.json"),
-            log: data_key(id, &context.attempt, "log.jsonl.zst"),
+            report,
+            log,
         };
-        let key = format!("restores/{id}.json");
-        match store.create(&key, Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
+        match store.create(&record_key(id), Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
             // an earlier attempt's, or our own whose answer got lost: that the restore was carried out is on record
             Err(crate::store::Error::Exists { .. }) => Ok(()),
             other => Ok(other?),

@@ -6,6 +6,7 @@ use super::super::adapt::Adaptation;
 use super::super::fetch::Backup;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
+use crate::cluster::object::FIELD_MANAGER;
 use crate::resource::Kind;
 use crate::rules::owners::Uid;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -26,6 +27,8 @@ pub(super) struct Live {
     pub(super) same: bool,
     /// Its uid.
     pub(super) uid: Uid,
+    /// Whether the API server notes us as one of its managers.
+    pub(super) ours: bool,
 }
 
 /// What the target has already.
@@ -56,6 +59,14 @@ struct Metadata<'a> {
     resource_version: Cow<'a, str>,
     #[serde(default)]
     deletion_timestamp: Option<serde::de::IgnoredAny>,
+    #[serde(borrow, default)]
+    managed_fields: Vec<Manager<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Manager<'a> {
+    #[serde(borrow, default)]
+    manager: Cow<'a, str>,
 }
 
 /// The chosen entries of a kind, ordered by where they go.
@@ -79,7 +90,8 @@ impl<'a> Wanted<'a> {
         let (number, uid) = (self.entries[at], Uid::parse(&metadata.uid));
         let version = metadata.resource_version.parse().unwrap_or(0);
         let same = self.backup.index.entries()[number as usize].is_state(&uid, version);
-        Some(Live { entry: number, same, uid })
+        let ours = metadata.managed_fields.iter().any(|fields| fields.manager == FIELD_MANAGER);
+        Some(Live { entry: number, same, uid, ours })
     }
 }
 
@@ -134,6 +146,11 @@ impl Existing {
     pub(super) fn get(&self, number: usize) -> Option<&Live> {
         let at = self.live.binary_search_by_key(&number, |live| live.entry as usize).ok()?;
         self.live.get(at)
+    }
+
+    /// The objects that the API server notes us as a manager of, by entry.
+    pub(super) fn ours(&self) -> impl Iterator<Item = (usize, &Uid)> {
+        self.live.iter().filter(|live| live.ours).map(|live| (live.entry as usize, &live.uid))
     }
 
     /// Whether a namespace of the target is there to stay.

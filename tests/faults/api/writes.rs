@@ -71,6 +71,12 @@ impl State {
             return (200, None, object.to_string());
         }
         object["metadata"]["resourceVersion"] = json!(self.world.next(number).to_string());
+        let manager = json!({"manager": asked.query.get("fieldManager")});
+        let fields = object["metadata"].as_object_mut().unwrap().entry("managedFields").or_insert_with(|| json!([]));
+        let fields = fields.as_array_mut().unwrap();
+        if !fields.contains(&manager) {
+            fields.push(manager);
+        }
         (200, None, self.store(number, place, object))
     }
 
