@@ -17,6 +17,7 @@ use crate::id::{Attempt, BackupId, BackupQuery};
 use crate::report::{Events, ExitCode, Outcome};
 use crate::store::Store;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -131,18 +132,20 @@ impl Verb {
 /// # Errors
 /// What stopped it, with the step it was at; [`exit_code`] tells how a program ends that ends with it.
 pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
-    match &task.verb {
-        Verb::Backup(backup) => backup::run(&task.id, backup, cluster, store, context).await,
-        Verb::Explain(backup) => explain::run(&task.id, backup, cluster, context).await,
-        Verb::Restore(restore) => restore::run(&task.id, restore, &task.location, cluster, store, context).await,
-        Verb::Undo(undo) => undo::run(&task.id, undo, &task.location, cluster, store, context).await,
-        Verb::ListRestores => undo::list(store, context).await,
-        Verb::List => read::list(store, context).await,
-        Verb::Describe(query) => read::describe(query, cluster, store, context).await,
-        Verb::Show(show) => read::show(show, cluster, store, context).await,
-        Verb::Diff(task) => diff::run(task, cluster, store, context).await,
-        Verb::Logs(query) => read::logs(query, cluster, store, context).await,
-    }
+    // boxed: a thread's stack, 2 MiB at times, is soon full of such futures where nothing is optimised
+    let verb: BoxFuture<'_, anyhow::Result<Done>> = match &task.verb {
+        Verb::Backup(backup) => Box::pin(backup::run(&task.id, backup, cluster, store, context)),
+        Verb::Explain(backup) => Box::pin(explain::run(&task.id, backup, cluster, context)),
+        Verb::Restore(restore) => Box::pin(restore::run(&task.id, restore, &task.location, cluster, store, context)),
+        Verb::Undo(undo) => Box::pin(undo::run(&task.id, undo, &task.location, cluster, store, context)),
+        Verb::ListRestores => Box::pin(undo::list(store, context)),
+        Verb::List => Box::pin(read::list(store, context)),
+        Verb::Describe(query) => Box::pin(read::describe(query, cluster, store, context)),
+        Verb::Show(show) => Box::pin(read::show(show, cluster, store, context)),
+        Verb::Diff(task) => Box::pin(diff::run(task, cluster, store, context)),
+        Verb::Logs(query) => Box::pin(read::logs(query, cluster, store, context)),
+    };
+    verb.await
 }
 
 /// How a program ends that ends with this error.

@@ -153,7 +153,7 @@ async fn restore(
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
-    let mut plan = plan::make(cluster, store, request, &events).await?;
+    let mut plan = Box::pin(plan::make(cluster, store, request, &events)).await?;
     let mut wishes = Wishes::find(task, &backup, &plan, id, store).await.context("looking for saved volumes")?;
     plan.note_given_back(&backup, |claim| wishes.has(claim));
     plan.notes.append(&mut wishes.notes);
@@ -168,12 +168,12 @@ async fn restore(
         approval::begin(id, &plan, home, context).await?;
     }
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
-    let safety = safety.ensure(&mut plan, !earlier.is_empty()).await?;
+    let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
     events.phase(Phase::Restoring);
-    let volumes = wishes.make(cluster, store, &backup, &plan.adaptation, context, &events);
+    let volumes = Box::pin(wishes.make(cluster, store, &backup, &plan.adaptation, context, &events));
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
-    let restored = carry_out(cluster, store, &backup, &mut plan, &events, context).await;
+    let restored = Box::pin(carry_out(cluster, store, &backup, &mut plan, &events, context)).await;
     volumes.settle(cluster, &events).await;
     let mut restored = restored?;
     let before = approval::done_before(&earlier, &plan);
