@@ -180,6 +180,8 @@ fn a_server_side_dry_run_tells_what_the_api_server_would_refuse() {
     apply(A, &policy.to_string());
     apply(A, &binding.to_string());
     kubectl(A, &["-n", &name, "create", "quota", "few", "--hard=secrets=2"]).exits(0);
+    let counted = "--for=jsonpath={.status.used.secrets}=1"; // the one that every test has in its namespace
+    kubectl(A, &["-n", &name, "wait", counted, "quota/few", "--timeout=60s"]).exits(0);
     let tried = eventually("policy and quota to be in force", || {
         let tried = saved.restore(&["--dry-run=server"]).json();
         let in_force = saved.verdict(&tried, "configmaps", "denied").0 == "refused" && tried["problems"][0].is_object();
@@ -193,7 +195,7 @@ fn a_server_side_dry_run_tells_what_the_api_server_would_refuse() {
     assert_eq!(saved.verdict(&tried, "configmaps", "fine").0, "create", "{tried}");
     let (verdict, reason) = saved.verdict(&tried, "secrets", "s1");
     assert!(verdict == "unverified" && reason.contains("quota `few`"), "{verdict}: {reason}");
-    assert_eq!(tried["problems"][0]["message"], "`secrets`: 3 more are needed, 0 of 2 are used", "{tried}");
+    assert_eq!(tried["problems"][0]["message"], "`secrets`: 3 more are needed, 1 of 2 are used", "{tried}");
     kubectl(A, &["-n", &name, "get", "configmap", "fine"]).exits(1);
 
     // on the laptop it is the person's own rights that are tried
