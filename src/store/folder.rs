@@ -133,7 +133,7 @@ impl Store for Folder {
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>, Error> {
         let (root, path) = (self.root.clone(), self.path(key)?);
         let file = self.blocking(move || Temporary::beside(&root, &path)).await?;
-        Ok(Box::new(FolderUpload { file: Some(file) }))
+        Ok(Box::new(FolderUpload { file: Some(file), writing: None }))
     }
 
     async fn pending_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, Error> {
@@ -344,9 +344,19 @@ fn sync_folder(_folder: &Path) -> io::Result<()> {
 struct FolderUpload {
     /// Gone after an error.
     file: Option<Temporary>,
+    /// A write that is going on in a thread.
+    writing: Option<tokio::task::JoinHandle<Result<Temporary, Error>>>,
 }
 
 impl FolderUpload {
+    /// The file, once nothing is being written to it: the caller of a write may have gone away, the write goes on.
+    async fn at_rest(&mut self) -> Result<Temporary, Error> {
+        let Some(writing) = &mut self.writing else { return self.file.take().ok_or_else(Self::ended) };
+        let ended = writing.await;
+        self.writing = None;
+        ended.unwrap_or_else(|ended| Err(failed("write", Path::new("upload"))(io::Error::other(ended))))
+    }
+
     fn ended() -> Error {
         failed("write", Path::new("upload"))(io::Error::other("an error has ended it"))
     }
@@ -355,15 +365,14 @@ impl FolderUpload {
 #[async_trait]
 impl Upload for FolderUpload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let mut file = self.file.take().ok_or_else(Self::ended)?;
-        let path = file.path.clone();
-        let file = blocking(&path, move || file.write(&bytes).map(|()| file)).await?;
-        self.file = Some(file);
+        let mut file = self.at_rest().await?;
+        self.writing = Some(tokio::task::spawn_blocking(move || file.write(&bytes).map(|()| file)));
+        self.file = Some(self.at_rest().await?);
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
-        let file = self.file.take().ok_or_else(Self::ended)?;
+        let file = self.at_rest().await?;
         let path = file.path.clone();
         blocking(&path.clone(), move || {
             let written = file.written;
@@ -379,7 +388,7 @@ impl Upload for FolderUpload {
     }
 
     async fn abort(mut self: Box<Self>) -> Result<(), Error> {
-        let Some(file) = self.file.take() else { return Ok(()) };
+        let Ok(file) = self.at_rest().await else { return Ok(()) };
         let path = file.temporary.clone();
         blocking(&path.clone(), move || {
             drop(file);

@@ -2,6 +2,7 @@
 //! `tests/store_contract`.
 
 use super::*;
+use futures::FutureExt;
 use std::os::unix::fs::PermissionsExt;
 
 fn mode(path: &Path) -> u32 {
@@ -96,4 +97,14 @@ async fn what_is_no_pending_upload_is_not_removed() {
         assert!(matches!(store.abort_upload(&upload).await, Err(Error::Key { .. })), "{id}");
     }
     assert_eq!(store.get("a", 1).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn an_abort_waits_for_a_write_whose_caller_went_away() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Folder::new(root.path());
+    let mut upload = store.upload("x").await.unwrap();
+    assert!(upload.write(Bytes::from(vec![7; 32 << 20])).now_or_never().is_none(), "32 MiB are written at once");
+    upload.abort().await.unwrap();
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
