@@ -233,14 +233,14 @@ resourceModifierRules:
     );
     let args =
         ["restore", id(&manifest), "--location", &location.url, "--map-namespace", &mapping, "--modifiers", &rules];
-    let plan = backup(A, &[&args[..], &["--dry-run=client", "-o", "json"]].concat()).exits(0).json();
+    let plan = backup(A, &[&args[..], &["--dry-run=client", "-o", "json"]].concat()).exits(3).json();
     let secret = format!("secrets {}/db", copy.name);
     assert_eq!(verdicts(&plan)[&secret], "refused", "seen before anything is written");
     let reason = plan["items"].as_array().expect("items").iter().find(|item| item["name"] == "db").expect("the secret");
     assert!(reason["reason"].as_str().is_some_and(|why| why.contains("modifier rule 3")), "{reason}");
     kubectl(A, &["get", "namespace", &copy.name]).exits(1);
 
-    let result = backup(A, &[&args[..], &["--yes", "-o", "json"]].concat()).exits(0).json();
+    let result = backup(A, &[&args[..], &["--yes", "-o", "json"]].concat()).exits(3).json();
     assert_eq!(result["planDigest"], plan["planDigest"]);
     let web = get(A, &["-n", &copy.name, "deployment", "web"]);
     let containers = web["spec"]["template"]["spec"]["containers"].as_array().expect("containers");

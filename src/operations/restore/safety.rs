@@ -66,9 +66,9 @@ impl Safety<'_> {
         let mut names = Names::new();
         for item in plan.items.iter().filter(|item| matches!(item.verdict, Verdict::Update | Verdict::Recreate)) {
             let entry = &self.backup.index.entries()[item.entry as usize];
-            let kind = &self.backup.index.frame(entry).kind;
-            let name = plan.adaptation.target(kind, &self.backup.index.object_name(entry));
-            names.entry(kind.clone()).or_default().push(name);
+            let kind = plan.adaptation.written_as(&self.backup.index.frame(entry).kind);
+            let name = plan.adaptation.target(&kind, &self.backup.index.object_name(entry));
+            names.entry(kind).or_default().push(name);
         }
         names
     }
