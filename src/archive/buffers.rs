@@ -6,7 +6,8 @@ use super::Error;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Compression level: higher ones cost more time than they save space on lists of objects (2.54 MB at 3, 2.32 at 9).
+/// Compression level: higher ones cost more time than they save space on lists of objects (38.0 MB in 350 ms at 1, 37.7 MB in
+/// 450 ms at 3).
 const LEVEL: i32 = 1;
 /// Buffers that a very large object has made larger than this are not kept.
 const KEPT: usize = 4 * 1024 * 1024;

@@ -104,7 +104,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// What the store uses: the pauses sum up to 55 s at most and half of that on average, which outlasts a restart of
-    /// a server and the `SlowDown` while S3 splits a prefix; a part of 8 MiB has 30 s + 128 s.
+    /// a server and the `SlowDown` while S3 splits a prefix; a part of 5 MiB has 30 s + 80 s.
     pub(super) const DEFAULT: Self = Self {
         attempts: 10,
         first_pause: Duration::from_millis(200),
