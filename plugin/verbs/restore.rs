@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["backup", "objects", "namespaces", "SelectionArgs", "map_namespace", "existing", "safety_location", "dry_run", "plan_out", "from_cluster"]
+        conflicts_with_all = ["backup", "objects", "namespaces", "SelectionArgs", "map_namespace", "existing", "safety_location", "dry_run", "plan_out", "from_cluster", "RestoreArgs", "AdaptArgs"]
     )]
     pub(crate) plan: Option<PathBuf>,
     /// Don't ask
@@ -369,8 +369,14 @@ mod tests {
             let words = ["kubectl-backup", "restore", "latest"].iter().chain(bad).map(Into::into);
             assert!(crate::args::parse(words).is_err(), "{bad:?}");
         }
-        for (words, good) in [(&["--plan", "f", "--yes"][..], true), (&["--plan", "f", "-n", "a"], false), (&[], false)]
-        {
+        for (words, good) in [
+            (&["--plan", "f", "--yes"][..], true),
+            (&["--plan", "f", "-n", "a"], false),
+            (&["--plan", "f", "--suspend-cronjobs"], false),
+            (&["--plan", "f", "--map-image", "a=b"], false),
+            (&["--plan", "f", "--volume-type", "gp3"], false),
+            (&[], false),
+        ] {
             let words = ["kubectl-backup", "restore"].iter().chain(words).map(Into::into);
             assert_eq!(crate::args::parse(words).is_ok(), good);
         }
