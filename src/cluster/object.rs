@@ -69,6 +69,14 @@ pub struct State {
     pub resource_version: String,
 }
 
+impl State {
+    /// The state that an object of the cluster is in.
+    pub fn of(object: &serde_json::Value) -> Self {
+        let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        Self { uid: field("uid"), resource_version: field("resourceVersion") }
+    }
+}
+
 fn object_path(kind: &Kind, name: &ObjectName) -> String {
     let list = kind.list_path(name.namespace.as_deref());
     format!("{list}/{}", utf8_percent_encode(&name.name, SEGMENT))

@@ -5,7 +5,7 @@ mod write;
 
 use super::Error;
 use super::fetch::Backup;
-use super::plan::{Plan, PlanItem};
+use super::plan::{DEFINITIONS, Plan, PlanItem};
 use super::walk::{self, Load, Saved};
 use crate::cluster::discover::Discovery;
 use crate::cluster::{Cluster, Error as ClusterError};
@@ -229,7 +229,7 @@ impl Apply<'_> {
     }
 
     async fn established(&self, discovery: &Discovery, name: &str) -> Result<bool, Error> {
-        let Some(definitions) = discovery.get("customresourcedefinitions.apiextensions.k8s.io") else {
+        let Some(definitions) = discovery.get(DEFINITIONS) else {
             return Ok(false);
         };
         let Some(bytes) = self.cluster.get(&definitions.kind, &ObjectName::new(None, name)).await? else {

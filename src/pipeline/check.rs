@@ -34,6 +34,35 @@ pub struct Check<'a> {
     pub events: &'a Events,
 }
 
+/// Why a write would not be made.
+enum Refusal {
+    /// The API server's word.
+    Cluster(ClusterError),
+    /// A person's rule can't be applied to the object.
+    Rule(rules::Error),
+}
+
+impl From<ClusterError> for Refusal {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+impl From<rules::Error> for Refusal {
+    fn from(error: rules::Error) -> Self {
+        Self::Rule(error)
+    }
+}
+
+impl Refusal {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Cluster(error) => judged(error),
+            Self::Rule(error) => Verdict::Refused(error.to_string().into()),
+        }
+    }
+}
+
 /// What the API server said of one write.
 struct Tried {
     number: usize,
@@ -101,7 +130,7 @@ impl Check<'_> {
             Verdict::Recreate => self.recreate(plan, kind, &name, object).await,
             _ => self.create(plan, kind, &name, object, &mut tried).await,
         };
-        tried.verdict = answer.unwrap_or_else(|error| judged(&error));
+        tried.verdict = answer.unwrap_or_else(|refusal| refusal.verdict());
         tried
     }
 
@@ -112,15 +141,12 @@ impl Check<'_> {
         name: &ObjectName,
         object: Value,
         tried: &mut Tried,
-    ) -> Result<Verdict, ClusterError> {
-        let body = match body(plan, kind, object) {
-            Ok(body) => body,
-            Err(error) => return Ok(Verdict::Refused(error.to_string().into())),
-        };
+    ) -> Result<Verdict, Refusal> {
+        let body = body(plan, kind, object)?;
         tried.needs = name.namespace.as_ref().map(|namespace| (namespace.clone(), Needs::of(kind, &body)));
         match self.cluster.rehearse_create(kind, name, Bytes::from(body.to_string())).await {
             Err(error) if is_there(&error) => Ok(Verdict::Skip(Skip::Exists)),
-            answer => answer.map(|_| Verdict::Create),
+            answer => Ok(answer.map(|_| Verdict::Create)?),
         }
     }
 
@@ -131,15 +157,12 @@ impl Check<'_> {
         name: &ObjectName,
         object: Value,
         tried: &mut Tried,
-    ) -> Result<Verdict, ClusterError> {
+    ) -> Result<Verdict, Refusal> {
         let Some(json) = self.cluster.get(kind, name).await? else {
             return Ok(Verdict::Unverified("it went while the plan was tried out".into()));
         };
         let live = adapt::live(kind, name, &json)?;
-        let wanted = match plan.against(kind, object, &live, &plan.owners) {
-            Ok(compared) => compared.wanted,
-            Err(error) => return Ok(Verdict::Refused(error.to_string().into())),
-        };
+        let wanted = plan.against(kind, object, &live, &plan.owners)?.wanted;
         let answer = self.cluster.rehearse_update(kind, name, Bytes::from(wanted.to_string())).await?;
         // what would be there in the end, with the API server's own defaults and what webhooks make of it
         let changes = compare::changes(&live, &adapt::live(kind, name, &answer)?);
@@ -150,25 +173,14 @@ impl Check<'_> {
 
     /// The delete is tried out; the create as far as the API server goes, which looks at everything else before it finds
     /// that the old one is still there.
-    async fn recreate(
-        &self,
-        plan: &Plan,
-        kind: &Kind,
-        name: &ObjectName,
-        object: Value,
-    ) -> Result<Verdict, ClusterError> {
+    async fn recreate(&self, plan: &Plan, kind: &Kind, name: &ObjectName, object: Value) -> Result<Verdict, Refusal> {
         if let Some(json) = self.cluster.get(kind, name).await? {
             let live = adapt::live(kind, name, &json)?;
-            let text = |field: &str| live["metadata"][field].as_str().unwrap_or_default().to_owned();
-            let state = State { uid: text("uid"), resource_version: text("resourceVersion") };
-            self.cluster.rehearse_delete(kind, name, &state).await?;
+            self.cluster.rehearse_delete(kind, name, &State::of(&live)).await?;
         }
-        let body = match body(plan, kind, object) {
-            Ok(body) => Bytes::from(body.to_string()),
-            Err(error) => return Ok(Verdict::Refused(error.to_string().into())),
-        };
+        let body = Bytes::from(body(plan, kind, object)?.to_string());
         match self.cluster.rehearse_create(kind, name, body).await {
-            Err(error) if !is_there(&error) => Err(error),
+            Err(error) if !is_there(&error) => Err(error.into()),
             _ => Ok(Verdict::Recreate),
         }
     }

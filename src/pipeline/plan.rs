@@ -26,7 +26,8 @@ use crate::rules::verdict::{self, Existing, Line, Skip, Verdict};
 use crate::store::Store;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+/// The kind of definitions of custom kinds.
+pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 pub(super) const EXISTS: Verdict = Verdict::Skip(Skip::Exists);
 
 /// What to plan.

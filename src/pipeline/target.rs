@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::fetch::Backup;
-use super::plan::{EXISTS, Plan, PlanItem};
+use super::plan::{DEFINITIONS, EXISTS, Plan, PlanItem};
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::resource::{Kind, ObjectName};
@@ -12,8 +12,6 @@ use crate::rules::verdict::Verdict;
 use crate::rules::{claims, versions};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-
-const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 /// The versions, by key, in which kinds are written that the target serves in other versions only, and may be.
 ///

@@ -142,8 +142,7 @@ impl Undo<'_> {
                 (Removal::Kept(why) | Removal::Refused(why), _) => return Err(why),
                 _ => return Ok(()),
             };
-            let version = live["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-            let state = State { uid: made.uid.clone(), resource_version: version };
+            let state = State { uid: made.uid.clone(), ..State::of(&live) };
             match self.cluster.delete(&made.kind, &made.name, &state, Dependents::Deleted).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_not_found() => return Ok(()),

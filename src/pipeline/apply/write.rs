@@ -166,9 +166,7 @@ impl Apply<'_> {
     async fn live(&self, kind: &Kind, name: &ObjectName) -> Result<Option<Live>, Failure> {
         let Some(json) = self.cluster.get(kind, name).await? else { return Ok(None) };
         let object = adapt::live(kind, name, &json)?;
-        let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
-        let state = State { uid: field("uid"), resource_version: field("resourceVersion") };
-        Ok(Some(Live { object, state }))
+        Ok(Some(Live { state: State::of(&object), object }))
     }
 
     /// What an update writes, when it changes what the plan says; `None`: nothing is left to change.
