@@ -4,8 +4,9 @@ use super::backup::Report;
 use super::backup::target::cluster_uid;
 use super::{Context, Done, Query, Usage};
 use crate::archive::lines::each_line;
-use crate::archive::manifest::Manifest;
+use crate::archive::manifest::{File, Manifest};
 use crate::cluster::Cluster;
+use crate::id::Digest;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::{Error, catalog};
 use crate::report::{ExitCode, Outcome, Phase, Problem};
@@ -124,21 +125,32 @@ pub async fn list(store: &dyn Store, context: &Context) -> anyhow::Result<Done> 
 pub async fn describe(query: &Query, cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
     context.events.phase(Phase::Reading);
     let manifest = find(query, cluster, store).await?;
-    let file = &manifest.files.report;
-    let bytes = store.get(&file.key, REPORT_LIMIT.min(file.size)).await.context("reading the report")?;
-    check(&bytes, file, "the report")?;
-    let report = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::from(crate::archive::Error::damaged("the report", error.to_string())))?;
+    let report = report(store, &manifest).await?;
     Ok(done(format!("backup `{}`", manifest.id), json(&DescribeResult { manifest, report })?))
 }
 
-fn check(bytes: &[u8], file: &crate::archive::manifest::File, what: &str) -> Result<(), Error> {
-    let found = crate::id::Digest::of(bytes);
+/// The report of a backup.
+///
+/// # Errors
+/// The bucket's; [`Error::Archive`].
+pub(super) async fn report(store: &dyn Store, manifest: &Manifest) -> anyhow::Result<Report> {
+    let bytes = whole(store, &manifest.files.report, REPORT_LIMIT, "the report").await?;
+    let damaged = |error: serde_json::Error| crate::archive::Error::damaged("the report", error.to_string());
+    Ok(serde_json::from_slice(&bytes).map_err(|error| Error::from(damaged(error)))?)
+}
+
+/// A file that a manifest or a record names, of so many bytes at most, compared with its digest.
+///
+/// # Errors
+/// The bucket's; [`Error::Archive`].
+pub(super) async fn whole(store: &dyn Store, file: &File, limit: u64, what: &str) -> anyhow::Result<Bytes> {
+    let bytes = store.get(&file.key, limit.min(file.size)).await.with_context(|| format!("reading {what}"))?;
+    let found = Digest::of(&bytes);
     if found == file.sha256 {
-        return Ok(());
+        return Ok(bytes);
     }
-    Err(crate::archive::Error::damaged(what, format!("its SHA-256 is {found}, the manifest says {}", file.sha256))
-        .into())
+    let why = format!("its SHA-256 is {found}, and was {} when it was written", file.sha256);
+    Err(Error::from(crate::archive::Error::damaged(what, why)).into())
 }
 
 /// The log of a finished run, as JSON lines.
@@ -148,9 +160,7 @@ fn check(bytes: &[u8], file: &crate::archive::manifest::File, what: &str) -> Res
 pub async fn logs(query: &Query, cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
     context.events.phase(Phase::Reading);
     let manifest = find(query, cluster, store).await?;
-    let file = &manifest.files.log;
-    let bytes = store.get(&file.key, REPORT_LIMIT.min(file.size)).await.context("reading the log")?;
-    check(&bytes, file, "the log")?;
+    let bytes = whole(store, &manifest.files.log, REPORT_LIMIT, "the log").await?;
     let mut lines = Vec::new();
     each_line("the log", &bytes, |line| {
         lines.extend_from_slice(line);

@@ -7,7 +7,7 @@ mod safety;
 
 use super::backup::target;
 use super::log::RunLog;
-use super::volumes::Wishes;
+use super::volumes::{self, Wishes};
 use super::{Context, Done, Query, Usage};
 use crate::cluster::Cluster;
 use crate::config::Location;
@@ -170,11 +170,12 @@ async fn restore(
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
     events.phase(Phase::Restoring);
-    let volumes = Box::pin(wishes.make(cluster, store, &backup, &plan.adaptation, context, &events));
+    let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
+    let volumes = Box::pin(wishes.make(&target, store, &backup, &plan.adaptation, context, &events));
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
     let restored = Box::pin(carry_out(cluster, store, &backup, &mut plan, &events, context)).await;
-    volumes.settle(cluster, &events).await;
+    volumes.settle(&target, &events).await;
     let mut restored = restored?;
     let before = approval::done_before(&earlier, &plan);
     before.applied.into_iter().for_each(|(number, applied)| _ = restored.applied.entry(number).or_insert(applied));

@@ -148,12 +148,9 @@ async fn undo(
 
 /// The report of a restore: what it did with each object.
 async fn report(record: &Record, store: &dyn Store) -> anyhow::Result<RestoreResult> {
-    let file = &record.report;
-    let bytes = store.get(&file.key, REPORT_LIMIT.min(file.size)).await.context("reading the restore's report")?;
-    let damaged = |why: String| Error::from(crate::archive::Error::damaged("the restore's report", why));
-    if Digest::of(&bytes) != file.sha256 {
-        return Err(damaged("its SHA-256 is not what the record says".to_owned()).into());
-    }
+    let what = "the restore's report";
+    let bytes = super::read::whole(store, &record.report, REPORT_LIMIT, what).await?;
+    let damaged = |why: String| Error::from(crate::archive::Error::damaged(what, why));
     let report: RestoreResult =
         serde_json::from_slice(&bytes).map_err(|error| damaged(format!("line {}", error.line())))?;
     // names go into URLs

@@ -1,7 +1,7 @@
 //! What backups and restores do about volumes at their ends.
 
 use super::Context;
-use super::backup::{Report, Standing};
+use super::backup::Standing;
 use super::restore::RestoreTask;
 use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
 use crate::cluster::Cluster;
@@ -27,8 +27,6 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Bytes of a report that are read.
-const REPORT_LIMIT: u64 = 64 * 1024 * 1024;
 /// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
 const CLEANING: Duration = Duration::from_secs(20);
 
@@ -74,14 +72,24 @@ pub(super) async fn copies(store: &dyn Store, manifest: &Manifest) -> anyhow::Re
     if manifest.counts.volumes == 0 {
         return Ok(Vec::new());
     }
-    let file = &manifest.files.report;
-    let bytes = store.get(&file.key, REPORT_LIMIT.min(file.size)).await?;
-    let damaged = |why: String| Error::from(crate::archive::Error::damaged("the report", why));
-    if Digest::of(&bytes) != file.sha256 {
-        return Err(damaged("its SHA-256 is not the one that the manifest names".to_owned()).into());
+    Ok(super::read::report(store, manifest).await?.volumes)
+}
+
+/// Where a restore makes volumes.
+pub(super) struct Target<'a> {
+    pub(super) cluster: &'a Cluster,
+    /// What it serves.
+    pub(super) discovery: &'a Discovery,
+    /// What tells it from others.
+    pub(super) uid: &'a str,
+}
+
+impl Target<'_> {
+    /// The kind of PersistentVolumes.
+    fn volumes(&self) -> anyhow::Result<&Kind> {
+        let served = self.discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?;
+        Ok(&served.kind)
     }
-    let report: Report = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    Ok(report.volumes)
 }
 
 /// The volumes that a restore has to make.
@@ -157,7 +165,7 @@ impl<'a> Wishes<'a> {
     /// Makes them, and the PersistentVolumes that no object of the backup becomes. After an error none is left.
     pub(super) async fn make(
         mut self,
-        cluster: &Cluster,
+        target: &Target<'_>,
         store: &dyn Store,
         backup: &Backup,
         adaptation: &Adaptation,
@@ -168,16 +176,14 @@ impl<'a> Wishes<'a> {
             return Ok(NewVolumes { new: Restored::default(), volumes: None });
         }
         let saved = saved_volumes(store, backup, &self.wishes).await?;
-        let discovery = cluster.discover().await.context("discovery")?;
-        let cluster_uid = super::backup::target::cluster_uid(cluster, &discovery).await?;
-        let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+        let (cluster, kind) = (target.cluster, target.volumes()?);
         for wish in self.wishes.iter_mut().filter(|wish| wish.volume != wish.copy.volume) {
             wish.there = handle(cluster, kind, &ObjectName::new(None, &wish.copy.volume)).await?;
         }
         let request = restore::Request {
             id: self.id,
             backup: (&backup.manifest.id, &backup.manifest.cluster.uid),
-            cluster_uid: &cluster_uid,
+            cluster_uid: target.uid,
             cluster,
             options: self.options,
             events,
@@ -198,14 +204,14 @@ impl<'a> Wishes<'a> {
                 new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone());
                 continue;
             }
-            match create(cluster, &discovery, saved.get(&copy.volume), &one.wish, &volume, adaptation).await {
+            match create(target, saved.get(&copy.volume), &one.wish, &volume, adaptation).await {
                 Ok(()) => _ = new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone()),
                 Err(error) => failed = Some(error),
             }
         }
         (volumes.new, volumes.volumes) = (new, Some(made));
         if let Some(error) = failed {
-            volumes.settle(cluster, events).await;
+            volumes.settle(target, events).await;
             return Err(error);
         }
         Ok(volumes)
@@ -235,18 +241,19 @@ async fn saved_volumes(store: &dyn Store, backup: &Backup, wishes: &[Wish]) -> a
 
 /// Creates the PersistentVolume for a claim whose old one's name is taken.
 async fn create(
-    cluster: &Cluster,
-    discovery: &Discovery,
+    target: &Target<'_>,
     saved: Option<&Value>,
     wish: &Wish,
     volume: &NewVolume,
     adaptation: &Adaptation,
 ) -> anyhow::Result<()> {
-    let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+    let (cluster, kind) = (target.cluster, target.volumes()?);
     let (old, name) = (&wish.copy.volume, ObjectName::new(None, &wish.volume));
     let saved = saved.with_context(|| format!("the backup doesn't hold the PersistentVolume `{old}`"))?;
-    let mut object = restored::another(saved, &wish.volume, &wish.namespace, &wish.copy.claim, volume);
-    adaptation.apply(kind, &mut object)?;
+    // adapted as it was saved: what `another` puts in is the target's own, and mapped twice it could be elsewhere
+    let mut adapted = saved.clone();
+    adaptation.apply(kind, &mut adapted)?;
+    let object = restored::another(&adapted, &wish.volume, &wish.namespace, &wish.copy.claim, volume);
     match cluster.create(kind, &name, Bytes::from(serde_json::to_vec(&object)?)).await? {
         Created::Made(_) => Ok(()),
         // an earlier try of this restore has made it: the name is of this restore alone
@@ -264,11 +271,10 @@ async fn handle(cluster: &Cluster, kind: &Kind, name: &ObjectName) -> anyhow::Re
 
 impl NewVolumes {
     /// Removes the volumes that no PersistentVolume refers to in the end.
-    pub(super) async fn settle(&self, cluster: &Cluster, events: &Events) {
+    pub(super) async fn settle(&self, target: &Target<'_>, events: &Events) {
         let Some(volumes) = &self.volumes else { return };
         let settling = async {
-            let discovery = cluster.discover().await?;
-            let kind = &discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?.kind;
+            let (cluster, kind) = (target.cluster, target.volumes()?);
             let mut used = BTreeSet::new();
             for one in &volumes.made {
                 if handle(cluster, kind, &ObjectName::new(None, &one.wish.volume)).await?.as_deref() == Some(&one.id) {
