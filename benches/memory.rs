@@ -4,6 +4,7 @@ use crate::backup::mb;
 use crate::figures::{Book, Figure, Target};
 use crate::worker::Said;
 use anyhow::{Context as _, ensure};
+use kubectl_backup::jobs::submit::WORKER_ENV;
 use std::process::Stdio;
 use tokio::process::Command;
 
@@ -50,6 +51,7 @@ pub(crate) async fn run(location: &str, holds: &str, rounds: usize, figures: &Bo
 
 async fn worker(location: &str) -> anyhow::Result<Said> {
     let mut command = Command::new(std::env::current_exe()?);
+    command.envs(WORKER_ENV);
     let output = command.args(["--location", location, "worker"]).stderr(Stdio::inherit()).output().await?;
     ensure!(output.status.success(), "the worker ended with {}", output.status);
     serde_json::from_slice(&output.stdout).context("what the worker said")

@@ -16,8 +16,10 @@ pub const FRAME_LIMIT: u64 = 256 * 1024 * 1024;
 /// Bytes of tar that a frame has room for from the start: the target and an object more, as most are. Buffers that grow
 /// leave holes that nothing fits into.
 const FRAME_ROOM: usize = FRAME_TARGET + 64 * 1024;
-/// The blocks that end a tar file, and that `tar::Builder` appends to whatever it built.
-const TAR_END: usize = 1024;
+/// Everything in a tar file fills whole blocks of this many bytes.
+const BLOCK: usize = 512;
+/// The blocks that end a tar file. Stock tar ignores what follows them, so they stand behind the last frame only.
+const TAR_END: usize = 2 * BLOCK;
 
 /// What is known of an object when it is added to a frame.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +58,10 @@ pub struct FrameBuilder {
     kind: Kind,
     type_prefix: Vec<u8>,
     buffers: Buffers,
+    /// What the headers of all entries have in common.
+    header: tar::Header,
     /// `None` as long as it is empty.
-    tar: Option<tar::Builder<Vec<u8>>>,
+    tar: Option<Vec<u8>>,
     lines: Vec<u8>,
     objects: u64,
 }
@@ -93,7 +97,21 @@ impl FrameBuilder {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let type_prefix =
             format!("{{\"apiVersion\":{},\"kind\":{},", quoted(&kind.api_version()), quoted(&kind.kind)).into_bytes();
-        Self { kind: kind.clone(), type_prefix, buffers: buffers.clone(), tar: None, lines: Vec::new(), objects: 0 }
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        Self {
+            kind: kind.clone(),
+            type_prefix,
+            buffers: buffers.clone(),
+            header,
+            tar: None,
+            lines: Vec::new(),
+            objects: 0,
+        }
     }
 
     /// Adds an object. Its JSON must begin with `{`; the caller has parsed it.
@@ -104,24 +122,19 @@ impl FrameBuilder {
             whole => (&[], whole),
         };
         let size = prefix.len() + rest.len();
-        let mut header = tar::Header::new_gnu();
-        header.set_size(size as u64);
-        header.set_mode(0o600);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_entry_type(tar::EntryType::Regular);
         let path = path::object_path(&self.kind, object.namespace, object.name);
-        let content = io::Read::chain(prefix, rest);
-        let tar = self.tar.get_or_insert_with(|| tar::Builder::new(self.buffers.tar(FRAME_ROOM)));
-        tar.append_data(&mut header, path, content).map_err(Error::Compress)?;
-        let end = tar.get_ref().len();
+        let tar = self.tar.get_or_insert_with(|| self.buffers.tar(FRAME_ROOM));
+        append_header(tar, self.header.clone(), &path, size)?;
+        let offset = tar.len();
+        tar.extend_from_slice(prefix);
+        tar.extend_from_slice(rest);
+        tar.resize(tar.len().next_multiple_of(BLOCK), 0);
         let line = ObjectLine {
             ns: object.namespace.map(Into::into),
             name: object.name.into(),
             uid: object.uid.into(),
             rv: object.resource_version.into(),
-            offset: (end - size.next_multiple_of(512)) as u64,
+            offset: offset as u64,
             size: size as u64,
         };
         serde_json::to_writer(&mut self.lines, &line).map_err(|source| Error::Compress(source.into()))?;
@@ -132,14 +145,12 @@ impl FrameBuilder {
 
     /// Whether it holds enough to be closed.
     pub fn is_full(&self) -> bool {
-        self.tar.as_ref().is_some_and(|tar| tar.get_ref().len() >= FRAME_TARGET)
+        self.tar.as_ref().is_some_and(|tar| tar.len() >= FRAME_TARGET)
     }
 
     /// Closes it and leaves an empty one of the same kind; `None` when it is empty.
     pub fn take(&mut self) -> Result<Option<FilledFrame>, Error> {
         let Some(tar) = self.tar.take() else { return Ok(None) };
-        let mut tar = tar.into_inner().map_err(Error::Compress)?;
-        tar.truncate(tar.len() - TAR_END); // stock tar would ignore all frames behind an end-of-archive
         Ok(Some(FilledFrame {
             kind: self.kind.clone(),
             buffers: self.buffers.clone(),
@@ -148,6 +159,22 @@ impl FrameBuilder {
             objects: std::mem::take(&mut self.objects),
         }))
     }
+}
+
+/// Appends the header of an entry. `tar::Builder` would do, and copy each object twice on its way through a `Read`.
+fn append_header(tar: &mut Vec<u8>, mut header: tar::Header, path: &str, size: usize) -> Result<(), Error> {
+    if header.set_path(path).is_err() {
+        // a path that is too long for the header goes in front of it, in an entry of its own
+        header.set_size(0);
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header, path, io::empty()).map_err(Error::Compress)?;
+        let headers = builder.into_inner().map_err(Error::Compress)?;
+        tar.extend_from_slice(&headers[..headers.len() - TAR_END - BLOCK]);
+    }
+    header.set_size(size as u64);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    Ok(())
 }
 
 impl FilledFrame {
@@ -300,6 +327,30 @@ mod tests {
             "{\"kind\":\"Pod\",\"apiVersion\":\"v1\"}".into(),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn tar_reads_paths_of_any_length() {
+        let front = "resources/pods/namespaces/shop/".len() + ".json".len();
+        let names: Vec<String> = [1, 99, 100, 101, 156, 250].map(|path| "n".repeat(path.max(front + 1) - front)).into();
+        let objects: Vec<_> = names.iter().map(|name| object(name, "{\"spec\":{}}")).collect();
+        let (entry, frame) = sealed(&objects);
+        let mut tar = entry.open(&frame.bytes).unwrap();
+        tar.extend([0; TAR_END]);
+        let mut archive = tar::Archive::new(&*tar);
+        let found: Vec<_> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut content = String::new();
+                io::Read::read_to_string(&mut entry, &mut content).unwrap();
+                (entry.path().unwrap().to_str().unwrap().to_owned(), content)
+            })
+            .collect();
+        let content = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{}}".to_owned();
+        let expected = names.iter().map(|name| (path::object_path(&pods(), Some("shop"), name), content.clone()));
+        assert_eq!(found, expected.collect::<Vec<_>>());
     }
 
     #[test]

@@ -14,6 +14,15 @@ use serde_json::{Map, Value, json};
 const TOKEN_FOLDER: &str = "/var/run/secrets/kubectl-backup";
 /// Seconds such a token lives; the kubelet replaces it at 80 % of that, and the AWS SDK reads it anew each time.
 const TOKEN_SECONDS: i64 = 3600;
+/// What a worker's environment holds unless `job.env` says otherwise.
+pub const WORKER_ENV: [(&str, &str); 2] = [
+    // never the node's role by accident
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+    // Buffers of frames and parts go back to the system when they are freed. By default glibc keeps what is as large as
+    // one that was freed before, with holes between: some MiB (mallopt(3), M_MMAP_THRESHOLD).
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+];
+
 /// Static keys, as their Secret and the environment name them, and whether one may be missing.
 const KEYS: [(&str, bool); 3] =
     [("AWS_ACCESS_KEY_ID", false), ("AWS_SECRET_ACCESS_KEY", false), ("AWS_SESSION_TOKEN", true)];
@@ -285,9 +294,10 @@ fn environment<T: ?Sized>(spec: &JobSpec<'_, T>, task: String) -> Result<Vec<Val
             env.push(json!({ "name": name, "value": value }));
         }
     }
-    // never the node's role by accident; who wants it says so in `job.env`
-    if !spec.settings.env.contains_key("AWS_EC2_METADATA_DISABLED") {
-        env.push(json!({ "name": "AWS_EC2_METADATA_DISABLED", "value": "true" }));
+    for (name, value) in WORKER_ENV {
+        if !spec.settings.env.contains_key(name) {
+            env.push(json!({ "name": name, "value": value }));
+        }
     }
     env.extend(own.into_iter().map(|(name, value)| json!({ "name": name, "value": value })));
     for (name, field) in [
