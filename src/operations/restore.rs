@@ -18,7 +18,7 @@ use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::{catalog, until_cancelled};
-use crate::report::{Events, Outcome, Phase};
+use crate::report::{Events, Phase};
 use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
@@ -180,14 +180,14 @@ async fn restore(
     let before = approval::done_before(&earlier, &plan);
     before.applied.into_iter().for_each(|(number, applied)| _ = restored.applied.entry(number).or_insert(applied));
     before.uids.into_iter().for_each(|(number, uid)| _ = restored.uids.entry(number).or_insert(uid));
-    let result = outcome::result(&backup, &plan, restored, false);
-    let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
+    let told = outcome::Told::new(&backup, &plan, restored, false);
+    let json = told.json()?;
     if let Some(store) = home {
         let cluster = &identity.uid;
         let run = outcome::Run { id, started, cluster, safety, store, context, events: &events, log: &log };
-        run.record(&result, outcome).await.context("storing the restore's record")?;
+        run.record(&told, json.clone()).await.context("storing the restore's record")?;
     }
-    outcome::done(&result, outcome)
+    Ok(told.done(json))
 }
 
 /// Writes what the plan says. Nothing that exists was touched before this.

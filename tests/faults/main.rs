@@ -15,6 +15,7 @@ mod consistency;
 mod diff;
 mod existing;
 mod kill;
+mod pages;
 mod restore;
 mod run;
 mod selection;

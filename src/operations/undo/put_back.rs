@@ -1,6 +1,6 @@
 //! The half of an undo that is a restore: of the safety backup, onto what the restore changed.
 
-use super::super::restore::outcome;
+use super::super::restore::outcome::Told;
 use super::super::{Context, Usage, read};
 use super::{RestoreResult, means};
 use crate::archive::record::Record;
@@ -101,7 +101,7 @@ pub(super) async fn plan(
 impl PutBack {
     /// The plan in words.
     pub(super) fn planned(&self) -> RestoreResult {
-        outcome::result(&self.backup, &self.plan, Restored::default(), true)
+        Told::new(&self.backup, &self.plan, Restored::default(), true).whole()
     }
 
     /// Puts it back.
@@ -117,6 +117,6 @@ impl PutBack {
             cancel: undo.cancel,
         };
         let restored = apply.run(owners).await.context("putting back")?;
-        Ok(outcome::result(&backup, &plan, restored, false))
+        Ok(Told::new(&backup, &plan, restored, false).whole())
     }
 }
