@@ -3,7 +3,7 @@
 use super::super::log::RunLog;
 use super::super::{Context, Done};
 use crate::archive::manifest::{FORMAT, Manifest};
-use crate::archive::record::{Record, record_key};
+use crate::archive::record::{End, Record, record_key};
 use crate::id::{BackupId, Digest};
 use crate::pipeline::apply::{Applied, Restored};
 use crate::pipeline::fetch::Backup;
@@ -227,16 +227,18 @@ impl Run<'_> {
             attempt: context.attempt.clone(),
             cluster: cluster.to_owned(),
             backup: told.backup.manifest.id.clone(),
-            safety,
             plan_digest: told.plan.digest,
             started_at: started,
-            ended_at,
-            outcome: told.outcome(),
-            created: told.count("created"),
-            updated: told.count("updated"),
-            recreated: told.count("recreated"),
-            report,
-            log,
+            end: Some(End {
+                safety,
+                ended_at,
+                outcome: told.outcome(),
+                created: told.count("created"),
+                updated: told.count("updated"),
+                recreated: told.count("recreated"),
+                report,
+                log,
+            }),
         };
         match store.create(&record_key(id), Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
             // an earlier attempt's, or our own whose answer got lost: that the restore was carried out is on record

@@ -3,7 +3,6 @@
 use super::write::Deed;
 use super::{Apply, Gathered, lock};
 use crate::cluster::Error as ClusterError;
-use crate::cluster::object::Meta;
 use crate::report::{Event, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::{accounts, claims};
@@ -24,10 +23,10 @@ impl Apply<'_> {
 
     /// Writes the status of what was just made, where it was asked for and is a resource of its own. A failure is a problem,
     /// and not that of the create: tried again, it would find the object there and leave it alone.
-    pub(super) async fn write_status(&self, gathered: &Mutex<Gathered>, deed: &Deed, object: &Value, meta: &Meta) {
+    pub(super) async fn write_status(&self, gathered: &Mutex<Gathered>, deed: &Deed, object: &Value, uid: &str) {
         let status = object.get("status").filter(|_| self.plan.adaptation.rules().writes_status(&deed.kind));
         let Some(status) = status else { return };
-        let patch = json!({"metadata": {"uid": meta.uid}, "status": status});
+        let patch = json!({"metadata": {"uid": uid}, "status": status});
         if let Err(error) = self.cluster.merge(&deed.kind, &deed.name, Some("status"), &patch).await {
             let message = format!("it was made, but without its status: {error}");
             let problem = Problem { subject: format!("{} {}", deed.kind, deed.name), message };
