@@ -125,11 +125,7 @@ async fn restore(
     let identity = target::identity(cluster, &discovery).await?;
     let from = task.query.from_cluster.as_ref().unwrap_or(&identity.uid);
     let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
-    let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(|error| Usage(error.to_string()))?;
-    let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
-    let asked = asked.map_err(|error| Usage(error.to_string()))?;
-    check_mapping(&backup, &mapping)?;
-    let adaptation = Adaptation::new(&task.adapt, mapping).map_err(|error| Usage(error.to_string()))?;
+    let (asked, adaptation) = places(task, &backup)?;
     let chosen = choose::entries(store, &backup, task, &asked).await?;
     let opened = match &task.safety_location {
         Some(location) => Some(store::open(location).await.context("the safety location")?),
@@ -187,8 +183,8 @@ async fn restore(
     let restored = Box::pin(apply.run(owners, &before)).await.context("restoring");
     volumes.settle(&target, &events).await;
     let mut restored = restored?;
-    before.applied.into_iter().for_each(|(number, applied)| _ = restored.applied.entry(number).or_insert(applied));
-    before.uids.into_iter().for_each(|(number, uid)| _ = restored.uids.entry(number).or_insert(uid));
+    restored.add(before);
+    restored.stays.extend(volumes.stays());
     let told = outcome::Told::new(&backup, &plan, restored, false);
     let json = told.json()?;
     if let Some(store) = home {
@@ -197,6 +193,16 @@ async fn restore(
         run.record(&told, json.clone()).await.context("storing the restore's record")?;
     }
     Ok(told.done(json))
+}
+
+/// The namespaces that were asked for, and what changes objects on their way.
+fn places(task: &RestoreTask, backup: &Backup) -> anyhow::Result<(Namespaces, Adaptation)> {
+    let wrong = |error: crate::rules::Error| Usage(error.to_string());
+    let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(wrong)?;
+    let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
+    let asked = asked.map_err(wrong)?;
+    check_mapping(backup, &mapping)?;
+    Ok((asked, Adaptation::new(&task.adapt, mapping).map_err(wrong)?))
 }
 
 /// `--existing=fail`: nothing is written where anything differs.

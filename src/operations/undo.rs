@@ -117,6 +117,8 @@ struct Decided {
     removals: Vec<Removal>,
     /// What is put back, where anything is.
     back: Option<PutBack>,
+    /// What the person should know of the restore.
+    notes: Vec<String>,
 }
 
 async fn undo(
@@ -180,6 +182,8 @@ struct Written {
     uids: HashMap<String, String>,
     /// The backup of what it changed.
     safety: Option<BackupId>,
+    /// What the person should know of it.
+    notes: Vec<String>,
 }
 
 async fn written(
@@ -202,10 +206,11 @@ async fn written(
         let safety = record.id.safety();
         let key = manifest_key(&safety);
         let is_saved = store.list(&key).await?.iter().any(|object| object.key == key);
-        return Ok(Written { made, safety: is_saved.then_some(safety), ..Written::default() });
+        let (safety, notes) = (is_saved.then_some(safety), vec![UNENDED.to_owned()]);
+        return Ok(Written { made, safety, notes, ..Written::default() });
     };
     let report = report(&end.report, store).await?;
-    let mut written = Written { safety: end.safety.clone(), ..Written::default() };
+    let mut written = Written { safety: end.safety.clone(), notes: report.stays, ..Written::default() };
     for item in report.items {
         let (name, Some(uid)) = (name_of(&item), item.uid) else { continue };
         if let (Some(kind), "created") = (served(&item.kind, &name), item.verdict.as_str()) {
@@ -244,7 +249,7 @@ async fn decide(
         return Err(Error::NotFound(text).into());
     }
     let removals = undo.judge(&made).await?;
-    Ok(Decided { made, removals, back: back.chosen })
+    Ok(Decided { made, removals, back: back.chosen, notes: written.notes })
 }
 
 fn name_of(item: &ItemResult) -> ObjectName {
@@ -258,8 +263,7 @@ fn means(arg: &ObjectArg, served: &Served, name: &str) -> bool {
 
 /// The plan in words.
 fn planned(record: Record, digest: Digest, decided: &Decided) -> UndoResult {
-    let (mut items, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-    notes.extend(record.end.is_none().then(|| UNENDED.to_owned()));
+    let (mut items, mut problems, mut notes) = (Vec::new(), Vec::new(), decided.notes.clone());
     for (made, removal) in decided.made.iter().zip(&decided.removals) {
         let (verdict, reason) = match removal {
             Removal::Delete => ("delete", ""),
@@ -295,7 +299,7 @@ async fn carry_out(
     result: &mut UndoResult,
     store: &dyn Store,
 ) -> anyhow::Result<()> {
-    let Decided { made, removals, back } = decided;
+    let Decided { made, removals, back, notes } = decided;
     let chosen: BTreeSet<usize> = (0..made.len()).filter(|at| removals[*at] == Removal::Delete).collect();
     let failed: BTreeMap<usize, String> = undo.remove(&made, &chosen).await?;
     for at in chosen {
@@ -316,8 +320,7 @@ async fn carry_out(
         let done = back.carry_out(undo, store).await?;
         result.items.extend(done.items);
         result.problems.extend(done.problems);
-        result.notes.retain(|note| note == UNENDED);
-        result.notes.extend(done.notes);
+        result.notes = notes.into_iter().chain(done.notes).collect();
     }
     result.dry_run = false;
     Ok(())

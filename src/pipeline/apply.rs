@@ -66,6 +66,16 @@ pub struct Restored {
     pub problems: Vec<Problem>,
     /// What was taken out of objects and worth a word.
     pub notes: Vec<String>,
+    /// What was done besides to objects that were there, and that no undo takes back.
+    pub stays: Vec<String>,
+}
+
+impl Restored {
+    /// Adds what earlier attempts of the same restore made.
+    pub fn add(&mut self, before: Self) {
+        before.applied.into_iter().for_each(|(number, applied)| _ = self.applied.entry(number).or_insert(applied));
+        before.uids.into_iter().for_each(|(number, uid)| _ = self.uids.entry(number).or_insert(uid));
+    }
 }
 
 /// What carrying out needs, and what it gathers.

@@ -3,8 +3,10 @@
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
 use crate::run::{Scope, Worker, ending, folder, restore_task};
+use crate::undo::{UNDO, undo, undone};
 use crate::world::{World, kind};
 use kubectl_backup::operations::restore::RestoreTask;
+use kubectl_backup::operations::undo::UndoTask;
 use kubectl_backup::rules::adapt::AdaptOptions;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,9 @@ async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_t
         [None, Some(Fault::ResetAfter), Some(Fault::Reset), Some(Fault::Status(500)), Some(Fault::RetryAfter(429))]
     {
         let bucket = Bucket::new(folder.path()).await;
-        for left in [bucket.root().join("restores"), bucket.root().join("data").join(RESTORE)] {
+        for left in
+            ["restores", &format!("data/{RESTORE}"), &format!("data/{UNDO}")].map(|left| bucket.root().join(left))
+        {
             _ = std::fs::remove_dir_all(left);
         }
         let target = Api::new(World::empty());
@@ -42,6 +46,10 @@ async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_t
         let notes =
             result.unwrap().result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         assert!(notes.contains("what it lacked was added"), "{fault:?}: {notes}");
+        drop(state);
+        let undone = undone(&undo(&Worker::default(), UndoTask::default(), &target, &bucket).await);
+        let said = undone.notes.iter().any(|note| note.contains("`shop/default` keeps what was added"));
+        assert!(said, "{fault:?}: {:?}", undone.notes);
     }
 }
 

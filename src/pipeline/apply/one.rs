@@ -14,11 +14,15 @@ const TRIES: u32 = 5;
 
 impl Apply<'_> {
     /// Lets a claim's released volume take it again.
-    pub(super) async fn give_back(&self, deed: &Deed) -> Result<(), ClusterError> {
+    pub(super) async fn give_back(&self, gathered: &Mutex<Gathered>, deed: &Deed) -> Result<(), ClusterError> {
         let was = self.backup.index.entries()[deed.number].uid();
         let (Some((kind, volume)), Some(was)) = (self.plan.given_back.get(&deed.number), was) else { return Ok(()) };
         let was = was.to_string();
-        self.change(kind, volume, |live| claims::given_back(live, &deed.name, &was)).await.map(|_| ())
+        if self.change(kind, volume, |live| claims::given_back(live, &deed.name, &was)).await? {
+            let text = format!("volume `{volume}` stays with claim `{}`, to which it was given back", deed.name);
+            lock(gathered).restored.stays.push(text);
+        }
+        Ok(())
     }
 
     /// Writes the status of what was just made, where it was asked for and is a resource of its own. A failure is a problem,
@@ -47,7 +51,10 @@ impl Apply<'_> {
                 "the service account `{}` was there already, as every namespace is given its own: what it lacked was added",
                 deed.name
             );
-            lock(gathered).restored.notes.push(note);
+            let stays = format!("service account `{}` keeps what was added to it", deed.name);
+            let restored = &mut lock(gathered).restored;
+            restored.notes.push(note);
+            restored.stays.push(stays);
         }
         Ok(())
     }
