@@ -1,5 +1,6 @@
 //! A backup of the cluster, S3 upload included, against plain lists of the same kinds.
 
+use crate::client::What;
 use crate::figures::{Book, Figure, Target};
 use crate::worker::{self, Run};
 use crate::{client, process};
@@ -35,7 +36,7 @@ struct Floor {
 pub(crate) async fn run(location: &str, rounds: usize, figures: &Book) -> anyhow::Result<()> {
     let (location, store) = worker::open(location).await?;
     let kinds = client::kinds().await?;
-    client::list_all(&client::fresh().await?, &kinds, 1000, 4).await?; // the first one fills the server's caches
+    client::list_all(&client::fresh().await?, What::Objects, &kinds, 1000, 4).await?; // the first one fills the server's caches
     backup(&location, &*store).await?;
     let mut floors: Vec<Floor> = PAGES
         .iter()
@@ -98,7 +99,7 @@ impl Floor {
     async fn list(&mut self, kinds: &[Kind]) -> anyhow::Result<()> {
         let client = client::fresh().await?;
         let (cpu, started) = (process::cpu_seconds()?, Instant::now());
-        client::list_all(&client, kinds, self.limit, self.at_once).await?;
+        client::list_all(&client, What::Objects, kinds, self.limit, self.at_once).await?;
         self.seconds.push(started.elapsed().as_secs_f64());
         self.cpu = process::cpu_seconds()? - cpu;
         Ok(())

@@ -42,14 +42,31 @@ pub(crate) struct Read {
     pub(crate) pages: u64,
 }
 
+/// What of its objects a list brings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    Objects,
+    Metadata,
+}
+
+impl What {
+    fn accept(self) -> &'static str {
+        match self {
+            Self::Objects => "application/json",
+            Self::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+        }
+    }
+}
+
 /// Lists all objects of these kinds, page by page, several kinds at once, and does nothing with them.
 pub(crate) async fn list_all(
     client: &kube::Client,
+    what: What,
     kinds: &[Kind],
     limit: u32,
     at_once: usize,
 ) -> anyhow::Result<Read> {
-    let lists = stream::iter(kinds).map(|kind| list(client, kind, limit, |_| ()));
+    let lists = stream::iter(kinds).map(|kind| list(client, what, kind, limit, |_| ()));
     lists
         .buffer_unordered(at_once)
         .try_fold(Read::default(), |sum, read| async move {
@@ -61,6 +78,7 @@ pub(crate) async fn list_all(
 /// One list; `each` sees the body's chunks.
 pub(crate) async fn list(
     client: &kube::Client,
+    what: What,
     kind: &Kind,
     limit: u32,
     mut each: impl FnMut(Option<Bytes>),
@@ -69,7 +87,8 @@ pub(crate) async fn list(
     let mut token = String::new();
     loop {
         let from = if token.is_empty() { String::new() } else { format!("&continue={}", encoded(&token)) };
-        let request = Request::get(format!("{}?limit={limit}{from}", kind.list_path(None))).body(Body::empty())?;
+        let request = Request::get(format!("{}?limit={limit}{from}", kind.list_path(None)));
+        let request = request.header(header::ACCEPT, what.accept()).body(Body::empty())?;
         let response = client.send(request).await.with_context(|| format!("listing {kind}"))?;
         if !response.status().is_success() {
             bail!("listing {kind}: {}", response.status());

@@ -10,6 +10,7 @@ mod load;
 mod memory;
 mod neighbour;
 mod objects;
+mod plan;
 mod process;
 mod restore;
 mod stages;
@@ -65,9 +66,27 @@ enum Step {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Planning against metadata-only lists.
+    Plan {
+        /// Namespaces of the load, of 1,000 objects each.
+        #[arg(default_value_t = 50)]
+        namespaces: usize,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Peak memory of a restore in a process of its own.
+    RestoreMemory {
+        /// Namespaces of the load, of 1,000 objects each.
+        namespaces: usize,
+        #[arg(long, default_value_t = 2)]
+        rounds: usize,
+    },
     /// What `memory` runs.
     #[command(hide = true)]
     Worker,
+    /// What `restore-memory` runs.
+    #[command(hide = true)]
+    RestoreWorker { backup: String, namespaces: usize, trial: String },
     /// Prints all figures; fails when one is missed.
     Report,
 }
@@ -90,7 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if matches!(arguments.step, Step::Report) {
         return figures.report();
     }
-    if !matches!(arguments.step, Step::Worker) {
+    if !matches!(arguments.step, Step::Worker | Step::RestoreWorker { .. }) {
         eprintln!("   (before this step the machine was busy to {:.0} %)", process::busy_percent()?);
     }
     // as the plugin and the worker make theirs
@@ -107,7 +126,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             Step::Stages => stages::run().await,
             Step::Memory { holds, rounds } => memory::run(location, holds, *rounds, &figures).await,
             Step::Restore { namespaces, rounds } => restore::run(location, *namespaces, *rounds, &figures).await,
+            Step::Plan { namespaces, rounds } => plan::run(location, *namespaces, *rounds, &figures).await,
+            Step::RestoreMemory { namespaces, rounds } => {
+                memory::restore(location, *namespaces, *rounds, &figures).await
+            }
             Step::Worker => worker::run(location).await,
+            Step::RestoreWorker { backup, namespaces, trial } => {
+                worker::restore(location, backup, *namespaces, trial).await
+            }
             Step::Report => Ok(()),
         }
     })?;

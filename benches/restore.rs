@@ -31,6 +31,28 @@ const AT_ONCE: [usize; 3] = [16, 32, 64];
 /// Objects in the order of their waves.
 type Bodies = BTreeMap<Wave, Vec<Post>>;
 
+/// Each namespace to one of its own in this trial.
+pub(crate) fn mapping(namespaces: usize, trial: &str) -> Vec<String> {
+    (0..namespaces).map(|number| format!("{0}={trial}-{0}", objects::namespace(number))).collect()
+}
+
+/// Everything in a backup, what exists left alone.
+pub(crate) fn task(backup: &str, mapping: &[String], dry_run: DryRun) -> RestoreTask {
+    RestoreTask {
+        query: Query { backup: BackupQuery::Prefix(backup.to_owned()), from_cluster: None },
+        objects: Vec::new(),
+        namespaces: Vec::new(),
+        selection: Selection::default(),
+        map_namespace: mapping.to_vec(),
+        adapt: AdaptOptions::default(),
+        existing: Existing::Skip,
+        safety_location: None,
+        dry_run,
+        approved: None,
+        volumes: Default::default(),
+    }
+}
+
 struct Bench {
     location: Location,
     store: std::sync::Arc<dyn Store>,
@@ -94,9 +116,8 @@ pub(crate) async fn run(location: &str, namespaces: usize, rounds: usize, figure
 }
 
 impl Bench {
-    /// Each namespace to one of its own in this trial.
     fn mapping(&self, trial: &str) -> Vec<String> {
-        (0..self.namespaces).map(|number| format!("{0}={trial}-{0}", objects::namespace(number))).collect()
+        mapping(self.namespaces, trial)
     }
 
     async fn restore(&self, mapping: &[String]) -> anyhow::Result<Run> {
@@ -105,25 +126,7 @@ impl Bench {
     }
 
     fn task(&self, mapping: &[String], dry_run: DryRun) -> Verb {
-        let query = Query { backup: BackupQuery::Prefix(self.backup.id.to_string()), from_cluster: None };
-        let map_namespace = mapping.to_vec();
-        let (objects, namespaces) = (Vec::new(), Vec::new());
-        let existing = Existing::Skip;
-        let adapt = AdaptOptions::default();
-        let (selection, safety_location, approved) = (Selection::default(), None, None);
-        Verb::Restore(Box::new(RestoreTask {
-            query,
-            objects,
-            namespaces,
-            selection,
-            map_namespace,
-            adapt,
-            existing,
-            safety_location,
-            dry_run,
-            approved,
-            volumes: Default::default(),
-        }))
+        Verb::Restore(Box::new(task(self.backup.id.as_str(), mapping, dry_run)))
     }
 
     /// Plain POSTs of what a restore would create. Returns objects per second.
@@ -179,11 +182,11 @@ impl Bench {
     }
 }
 
-fn result(run: &Run) -> anyhow::Result<RestoreResult> {
+pub(crate) fn result(run: &Run) -> anyhow::Result<RestoreResult> {
     Ok(serde_json::from_slice(run.done.result.as_ref().context("no result")?)?)
 }
 
-fn created(run: &Run) -> anyhow::Result<usize> {
+pub(crate) fn created(run: &Run) -> anyhow::Result<usize> {
     Ok(result(run)?.items.iter().filter(|item| item.verdict == "created").count())
 }
 

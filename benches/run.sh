@@ -49,12 +49,19 @@ step "backup against plain lists"
 "$figures" backup
 step "CPU time of a backup's stages"
 "$figures" stages
+step "planning a restore against metadata lists"
+"$figures" plan $((50 / scale > 0 ? 50 / scale : 1))
 load $((100000 / scale))
 memory "$((100000 / scale)) objects"
 step "what other clients wait"
 "$figures" neighbour
 step "restore against plain POSTs"
 "$figures" restore $((10 / scale > 0 ? 10 / scale : 1))
+
+for namespaces in $((10 / scale > 0 ? 10 / scale : 1)) $((50 / scale > 0 ? 50 / scale : 1)); do
+  step "memory of a restore of $namespaces,000 objects"
+  "$figures" restore-memory "$namespaces"
+done
 
 step "an empty cluster again, and $((2000 / scale)) Secrets of 1 MiB"
 tests/cluster/up "$cluster"

@@ -2,6 +2,7 @@
 //! runs at the same time on other cores, and what waits, doesn't blur it; a thread's own CPU time is counted.
 
 use crate::backup::mb;
+use crate::client::What;
 use crate::{client, process};
 use bytes::Bytes;
 use kubectl_backup::archive::buffers::Buffers;
@@ -50,7 +51,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let mut pages = Vec::new();
     for kind in client::kinds().await? {
         let mut chunks = Vec::new();
-        client::list(&client, &kind, 2000, |chunk| match chunk {
+        client::list(&client, What::Objects, &kind, 2000, |chunk| match chunk {
             Some(chunk) => chunks.push(chunk),
             None => pages.push(Page { kind: kind.clone(), chunks: std::mem::take(&mut chunks) }),
         })

@@ -1,6 +1,6 @@
 //! The engine as the worker runs it in its pod, without the Job around it.
 
-use crate::{client, process};
+use crate::{client, process, restore};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use kubectl_backup::archive::manifest::Manifest;
@@ -8,6 +8,7 @@ use kubectl_backup::cluster::Cluster;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::{Attempt, BackupId};
 use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::operations::restore::DryRun;
 use kubectl_backup::operations::{self, Context, Done, Task, Verb};
 use kubectl_backup::report::{Event, Events, Outcome};
 use kubectl_backup::store::{self, Store};
@@ -104,6 +105,22 @@ pub(crate) struct Said {
     pub(crate) cpu: f64,
     pub(crate) peak_mib: f64,
     pub(crate) program_mib: f64,
+}
+
+/// The program of that process: one restore of a backup, each namespace to one of its own in this trial.
+pub(crate) async fn restore(location: &str, backup: &str, namespaces: usize, trial: &str) -> anyhow::Result<()> {
+    let (location, store) = open(location).await?;
+    let cluster = client::cluster().await?;
+    let mapping = restore::mapping(namespaces, trial);
+    let task = Verb::Restore(Box::new(restore::task(backup, &mapping, DryRun::None)));
+    let run = carry_out(task, location, &cluster, &*store).await?;
+    // what is read of the result counts as well from here on
+    let (peak_mib, program_mib) = (process::peak_mib()?, process::program_mib()?);
+    let (objects, result) = (restore::created(&run)? as u64, run.done.result.as_ref().map_or(0, |bytes| bytes.len()));
+    let (bytes, stored) = (result as u64, 0);
+    let said = Said { objects, bytes, stored, seconds: run.seconds, cpu: run.cpu, peak_mib, program_mib };
+    println!("{}", serde_json::to_string(&said)?);
+    Ok(())
 }
 
 /// The program of that process: one backup of the cluster.

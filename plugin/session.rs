@@ -82,10 +82,17 @@ impl Session {
     /// has for the backup's location.
     ///
     /// # Errors
-    /// As [`Session::target`]; also a location that is read-only.
-    pub(crate) async fn safety(&self, text: &str, local: bool) -> anyhow::Result<Location> {
+    /// As [`Session::target`]; also a location that is read-only, or that the Job can't enter.
+    pub(crate) async fn safety(&self, text: &str, source: &Target) -> anyhow::Result<Location> {
+        let local = source.local;
         let place = PlaceArgs { location: Some(text.to_owned()), local };
         let location = self.target(&place).await?.location;
+        if let Some(why) = source.location.cannot_enter(&location).filter(|_| !local) {
+            let text = format!(
+                "{why}; nothing was written\nhint: give both the same `roleArn`, or use `--local` with credentials for both"
+            );
+            return Err(Failure::usage(text).into());
+        }
         if location.read_only {
             let text =
                 format!("`{text}` is read-only, so that nothing can be saved there\nhint: name another location");

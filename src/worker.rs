@@ -231,7 +231,10 @@ async fn work(cancel: &CancellationToken) -> anyhow::Result<ExitCode> {
         install_namespace: owner.namespace.clone(),
     };
     let ended = carried_out(&task, &cluster, &context).await;
+    // a signal is not the end of the run: the Job's next pod goes on, with these rights; a later run sweeps what is left
+    let goes_on = ended.as_ref().is_err_and(|error| operations::exit_code(error) == ExitCode::Interrupted);
     if task.verb.writes_cluster()
+        && !goes_on
         && let Err(error) = binding::remove(cluster.client(), &task.id).await
     {
         tracing::warn!("the rights of this run are left behind: {error}");

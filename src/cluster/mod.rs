@@ -14,7 +14,9 @@ pub mod metadata;
 pub mod object;
 pub mod review;
 
+use crate::id::BackupId;
 use crate::resource::Kind;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A connection to one API server.
@@ -22,13 +24,25 @@ use std::time::Duration;
 pub struct Cluster {
     api: kube::Client,
     streams: kube::Client,
+    /// The name under which the API server notes our writes in `managedFields`.
+    manager: Arc<str>,
 }
 
 impl Cluster {
     /// A cluster behind two clients: `api` for requests that answer soon (it may have a read timeout), `streams` for
     /// watches, logs and exec, which may be silent for long.
     pub fn new(api: kube::Client, streams: kube::Client) -> Self {
-        Self { api, streams }
+        Self { api, streams, manager: object::FIELD_MANAGER.into() }
+    }
+
+    /// The same, whose creates and updates the API server notes as those of one run.
+    pub fn of_run(&self, id: &BackupId) -> Self {
+        Self { manager: object::manager_of(id).into(), ..self.clone() }
+    }
+
+    /// The name under which the API server notes creates and updates.
+    pub fn manager(&self) -> &str {
+        &self.manager
     }
 
     /// The client for watches, logs, exec, and for typed requests outside the data path.

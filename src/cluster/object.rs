@@ -2,6 +2,7 @@
 
 use super::call::{Call, JSON, TRIES as READS, parse, pause, retried};
 use super::{Cluster, Error, about};
+use crate::id::BackupId;
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
 use http::Method;
@@ -14,8 +15,22 @@ const TRIES: u32 = 6;
 const SEGMENT: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'%').add(b'/');
 
-/// The name under which the API server notes our writes in `managedFields`.
+/// The name under which the API server notes our writes in `managedFields`; those of a run have its id behind it.
 pub const FIELD_MANAGER: &str = "kubectl-backup";
+
+/// The name under which the API server notes what a run creates and updates: by it an object is known as the work of that
+/// very run, also when the run was killed before it could write anything down. What a run only adds to other people's
+/// objects goes without the id.
+pub fn manager_of(run: &BackupId) -> String {
+    format!("{FIELD_MANAGER}/{run}")
+}
+
+/// Whether an object of the cluster was created or updated under this name.
+pub fn is_written_by(object: &serde_json::Value, manager: &str) -> bool {
+    let fields = object.pointer("/metadata/managedFields").and_then(serde_json::Value::as_array);
+    let of_object = |entry: &&serde_json::Value| entry["subresource"].as_str().unwrap_or("").is_empty();
+    fields.into_iter().flatten().filter(of_object).any(|entry| entry["manager"] == manager)
+}
 
 /// Asks for the metadata of what was written: the rest is known, and may be large.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
@@ -105,7 +120,7 @@ impl Cluster {
         let call = Call {
             what: about("creating", kind, name.namespace.as_deref()),
             method: Method::POST,
-            uri: format!("{}?fieldManager={FIELD_MANAGER}", kind.list_path(name.namespace.as_deref())),
+            uri: format!("{}?fieldManager={}", kind.list_path(name.namespace.as_deref()), self.manager),
             accept: METADATA,
             content: JSON,
             body,
@@ -134,7 +149,7 @@ impl Cluster {
     /// # Errors
     /// The API server's refusal, or the connection's failure.
     pub async fn update(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Meta, Error> {
-        self.write(&Call { accept: METADATA, ..update_call(kind, name, body, "") }).await
+        self.write(&Call { accept: METADATA, ..self.update_call(kind, name, body, "") }).await
     }
 
     /// Deletes an object in this very state, once.
@@ -159,7 +174,7 @@ impl Cluster {
     /// What the create would be refused for; or the connection's failure after all tries.
     pub async fn rehearse_create(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Bytes, Error> {
         let namespace = name.namespace.as_deref();
-        let uri = format!("{}?fieldManager={FIELD_MANAGER}&dryRun=All", kind.list_path(namespace));
+        let uri = format!("{}?fieldManager={}&dryRun=All", kind.list_path(namespace), self.manager);
         let call = Call {
             method: Method::POST,
             body,
@@ -174,7 +189,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::rehearse_create`].
     pub async fn rehearse_update(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Bytes, Error> {
-        self.bytes(&update_call(kind, name, body, "&dryRun=All")).await
+        self.bytes(&self.update_call(kind, name, body, "&dryRun=All")).await
     }
 
     /// Asks whether an object in this state could be deleted. Nothing is written.
@@ -212,6 +227,18 @@ impl Cluster {
         retried(READS, || async { self.collected(&call).await.map(|_| ()) }).await
     }
 
+    fn update_call(&self, kind: &Kind, name: &ObjectName, body: Bytes, more: &str) -> Call {
+        Call {
+            method: Method::PUT,
+            body,
+            secret: kind.is("secrets"),
+            ..Call::get(
+                about("updating", kind, name.namespace.as_deref()),
+                format!("{}?fieldManager={}{more}", object_path(kind, name), self.manager),
+            )
+        }
+    }
+
     async fn write(&self, call: &Call) -> Result<Meta, Error> {
         Ok(parse::<WithMeta>(&call.what, &self.collected(call).await?)?.metadata)
     }
@@ -223,20 +250,8 @@ impl Cluster {
         }
         let Some(bytes) = self.get(kind, name).await? else { return Ok(Created::Exists) };
         let meta = parse::<WithMeta>(&about("reading", kind, name.namespace.as_deref()), &bytes)?.metadata;
-        let ours = meta.managed_fields.iter().any(|fields| fields.manager == FIELD_MANAGER);
+        let ours = meta.managed_fields.iter().any(|fields| *fields.manager == *self.manager);
         Ok(if ours { Created::Made(meta) } else { Created::Exists })
-    }
-}
-
-fn update_call(kind: &Kind, name: &ObjectName, body: Bytes, more: &str) -> Call {
-    Call {
-        method: Method::PUT,
-        body,
-        secret: kind.is("secrets"),
-        ..Call::get(
-            about("updating", kind, name.namespace.as_deref()),
-            format!("{}?fieldManager={FIELD_MANAGER}{more}", object_path(kind, name)),
-        )
     }
 }
 

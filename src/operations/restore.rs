@@ -1,6 +1,7 @@
 //! `restore`: find the backup, verify what is selected, plan, and carry out the plan that was approved.
 
 mod approval;
+mod begun;
 mod choose;
 pub(super) mod outcome;
 mod safety;
@@ -13,12 +14,12 @@ use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
-use crate::pipeline::apply::{Apply, Restored};
+use crate::pipeline::apply::Apply;
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::{catalog, until_cancelled};
-use crate::report::{Events, Outcome, Phase};
+use crate::report::Phase;
 use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
@@ -118,16 +119,13 @@ async fn restore(
 ) -> anyhow::Result<Done> {
     let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
     let started = (context.now)();
+    let cluster = &cluster.of_run(id);
     events.phase(Phase::Planning);
     let discovery = cluster.discover().await.context("discovery")?;
     let identity = target::identity(cluster, &discovery).await?;
     let from = task.query.from_cluster.as_ref().unwrap_or(&identity.uid);
     let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
-    let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(|error| Usage(error.to_string()))?;
-    let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
-    let asked = asked.map_err(|error| Usage(error.to_string()))?;
-    check_mapping(&backup, &mapping)?;
-    let adaptation = Adaptation::new(&task.adapt, mapping).map_err(|error| Usage(error.to_string()))?;
+    let (asked, adaptation) = places(task, &backup)?;
     let chosen = choose::entries(store, &backup, task, &asked).await?;
     let opened = match &task.safety_location {
         Some(location) => Some(store::open(location).await.context("the safety location")?),
@@ -169,39 +167,42 @@ async fn restore(
     }
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
+    if let Some(home) = home {
+        begun::note(id, started, &identity.uid, &backup, &plan, home, context)
+            .await
+            .context("noting that it begins")?;
+    }
     events.phase(Phase::Restoring);
     let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
     let volumes = Box::pin(wishes.make(&target, store, &backup, &plan.adaptation, context, &events));
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
-    let restored = Box::pin(carry_out(cluster, store, &backup, &mut plan, &events, context)).await;
+    let before = approval::done_before(&earlier, &plan);
+    let owners = std::mem::take(&mut plan.owners);
+    let apply = Apply { cluster, store, backup: &backup, plan: &plan, events: &events, cancel: &context.cancel };
+    let restored = Box::pin(apply.run(owners, &before)).await.context("restoring");
     volumes.settle(&target, &events).await;
     let mut restored = restored?;
-    let before = approval::done_before(&earlier, &plan);
-    before.applied.into_iter().for_each(|(number, applied)| _ = restored.applied.entry(number).or_insert(applied));
-    before.uids.into_iter().for_each(|(number, uid)| _ = restored.uids.entry(number).or_insert(uid));
-    let result = outcome::result(&backup, &plan, restored, false);
-    let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
+    restored.add(before);
+    restored.stays.extend(volumes.stays());
+    let told = outcome::Told::new(&backup, &plan, restored, false);
+    let json = told.json()?;
     if let Some(store) = home {
         let cluster = &identity.uid;
         let run = outcome::Run { id, started, cluster, safety, store, context, events: &events, log: &log };
-        run.record(&result, outcome).await.context("storing the restore's record")?;
+        run.record(&told, json.clone()).await.context("storing the restore's record")?;
     }
-    outcome::done(&result, outcome)
+    Ok(told.done(json))
 }
 
-/// Writes what the plan says. Nothing that exists was touched before this.
-async fn carry_out(
-    cluster: &Cluster,
-    store: &dyn Store,
-    backup: &Backup,
-    plan: &mut Plan,
-    events: &Events,
-    context: &Context,
-) -> anyhow::Result<Restored> {
-    let owners = std::mem::take(&mut plan.owners);
-    let apply = Apply { cluster, store, backup, plan, events, cancel: &context.cancel };
-    apply.run(owners).await.context("restoring")
+/// The namespaces that were asked for, and what changes objects on their way.
+fn places(task: &RestoreTask, backup: &Backup) -> anyhow::Result<(Namespaces, Adaptation)> {
+    let wrong = |error: crate::rules::Error| Usage(error.to_string());
+    let mapping = NamespaceMapping::parse(&task.map_namespace).map_err(wrong)?;
+    let asked = if task.namespaces.is_empty() { Ok(Namespaces::all()) } else { Namespaces::parse(&task.namespaces) };
+    let asked = asked.map_err(wrong)?;
+    check_mapping(backup, &mapping)?;
+    Ok((asked, Adaptation::new(&task.adapt, mapping).map_err(wrong)?))
 }
 
 /// `--existing=fail`: nothing is written where anything differs.

@@ -6,9 +6,11 @@ mod put_back;
 
 use super::backup::target::cluster_uid;
 use super::{Context, Done, Usage};
+use crate::archive::manifest::{File, manifest_key};
 use crate::archive::record::Record;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
+use crate::cluster::object::manager_of;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::operations::restore::{ItemResult, RestoreResult};
@@ -27,6 +29,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Bytes of a restore's report that are read: some hundred for each object.
 const REPORT_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// What is said of a restore without an end.
+const UNENDED: &str = "the restore has not ended: it was interrupted, or is still at work, and then it must be stopped \
+                       first; undone is what bears its name in `managedFields`";
 
 /// What to undo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +117,8 @@ struct Decided {
     removals: Vec<Removal>,
     /// What is put back, where anything is.
     back: Option<PutBack>,
+    /// What the person should know of the restore.
+    notes: Vec<String>,
 }
 
 async fn undo(
@@ -126,11 +134,13 @@ async fn undo(
     let discovery = cluster.discover().await.context("discovery")?;
     let uid = cluster_uid(cluster, &discovery).await?;
     let record = restores::find(store, task.restore.as_deref(), &uid).await?;
-    let report = report(&record, store).await?;
-    let undo = Undo { cluster, ended: record.ended_at, events, cancel: &context.cancel };
+    let (cluster, manager) = (&cluster.of_run(id), manager_of(&record.id));
+    let ended = record.end.as_ref().map(|end| end.ended_at);
+    let undo = Undo { cluster, manager, ended, events, cancel: &context.cancel };
+    let written = written(&undo, &record, &discovery, store).await?;
     let named = task.objects.iter().map(|text| ObjectArg::parse(text)).collect::<Result<Vec<_>, _>>();
     let named = named.map_err(|error| Usage(error.to_string()))?;
-    let decided = decide(&undo, &record, &report, &named, &discovery, store, context).await?;
+    let decided = decide(&undo, &record, written, &named, &discovery, store, context).await?;
     let deeds = approval::deeds(&decided);
     let digest = approval::digest(&record, &named, &deeds)?;
     let mut result = planned(record, digest, &decided);
@@ -147,9 +157,9 @@ async fn undo(
 }
 
 /// The report of a restore: what it did with each object.
-async fn report(record: &Record, store: &dyn Store) -> anyhow::Result<RestoreResult> {
+async fn report(file: &File, store: &dyn Store) -> anyhow::Result<RestoreResult> {
     let what = "the restore's report";
-    let bytes = super::read::whole(store, &record.report, REPORT_LIMIT, what).await?;
+    let bytes = super::read::whole(store, file, REPORT_LIMIT, what).await?;
     let damaged = |why: String| Error::from(crate::archive::Error::damaged(what, why));
     let report: RestoreResult =
         serde_json::from_slice(&bytes).map_err(|error| damaged(format!("line {}", error.line())))?;
@@ -163,41 +173,75 @@ async fn report(record: &Record, store: &dyn Store) -> anyhow::Result<RestoreRes
     Ok(report)
 }
 
+/// What a restore has written.
+#[derive(Default)]
+struct Written {
+    /// What it made; whether it is named is said later.
+    made: Vec<Made>,
+    /// The uids of all that it wrote, by kind and name, where it ended and says so.
+    uids: HashMap<String, String>,
+    /// The backup of what it changed.
+    safety: Option<BackupId>,
+    /// What the person should know of it.
+    notes: Vec<String>,
+}
+
+async fn written(
+    undo: &Undo<'_>,
+    record: &Record,
+    discovery: &Discovery,
+    store: &dyn Store,
+) -> anyhow::Result<Written> {
+    let served = |key: &str, name: &ObjectName| {
+        // another kind by that name now, where its scope is another
+        let kind = discovery.get(key).map(|served| &served.kind)?;
+        (kind.namespaced == name.namespace.is_some()).then(|| kind.clone())
+    };
+    let Some(end) = &record.end else {
+        let creates = restores::creates(store, &record.id).await?.into_iter().filter_map(|create| {
+            let name = ObjectName::new(create.ns.as_deref(), &create.name);
+            Some((served(&create.kind, &name)?, name))
+        });
+        let made = undo.find_made(creates.collect()).await?;
+        let safety = record.id.safety();
+        let key = manifest_key(&safety);
+        let is_saved = store.list(&key).await?.iter().any(|object| object.key == key);
+        let (safety, notes) = (is_saved.then_some(safety), vec![UNENDED.to_owned()]);
+        return Ok(Written { made, safety, notes, ..Written::default() });
+    };
+    let report = report(&end.report, store).await?;
+    let mut written = Written { safety: end.safety.clone(), notes: report.stays, ..Written::default() };
+    for item in report.items {
+        let (name, Some(uid)) = (name_of(&item), item.uid) else { continue };
+        if let (Some(kind), "created") = (served(&item.kind, &name), item.verdict.as_str()) {
+            written.made.push(Made { kind, name: name.clone(), uid: uid.clone(), named: false });
+        }
+        written.uids.insert(format!("{} {name}", item.kind), uid);
+    }
+    Ok(written)
+}
+
 async fn decide(
     undo: &Undo<'_>,
     record: &Record,
-    report: &RestoreResult,
+    written: Written,
     named: &[ObjectArg],
     discovery: &Discovery,
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Decided> {
-    let uids: HashMap<String, String> = report
-        .items
-        .iter()
-        .filter_map(|item| Some((format!("{} {}", item.kind, name_of(item)), item.uid.clone()?)))
-        .collect();
-    let back = put_back::plan(undo, record, named, &uids, discovery, store, context).await?;
-    let saved = &back.saved;
-    let mut made = Vec::new();
-    for item in report.items.iter().filter(|item| item.verdict == "created") {
-        let (Some(uid), Some(served)) = (&item.uid, discovery.get(&item.kind)) else { continue };
-        let name = name_of(item);
-        if served.kind.namespaced != name.namespace.is_some() {
-            continue; // another kind by that name now
-        }
-        let is_named = named.iter().any(|arg| means(arg, served, &item.name));
-        if saved.contains(&format!("{} {name}", item.kind)) || !(named.is_empty() || is_named) {
-            continue;
-        }
-        made.push(Made { kind: served.kind.clone(), name, uid: uid.clone(), named: is_named });
-    }
-    let written = |arg: &&ObjectArg| {
-        let is_made =
-            |one: &Made| discovery.get(&one.kind.key()).is_some_and(|served| means(arg, served, &one.name.name));
-        made.iter().any(is_made) || back.named.contains(&arg.to_string())
+    let back = put_back::plan(undo, record, named, &written, discovery, store, context).await?;
+    let is_meant = |arg: &ObjectArg, one: &Made| {
+        discovery.get(&one.kind.key()).is_some_and(|served| means(arg, served, &one.name.name))
     };
-    if let Some(unknown) = named.iter().find(|arg| !written(arg)) {
+    let mut made = written.made;
+    made.retain_mut(|one| {
+        one.named = named.iter().any(|arg| is_meant(arg, one));
+        !back.saved.contains(&format!("{} {}", one.kind, one.name)) && (named.is_empty() || one.named)
+    });
+    let is_written =
+        |arg: &&ObjectArg| made.iter().any(|one| is_meant(arg, one)) || back.named.contains(&arg.to_string());
+    if let Some(unknown) = named.iter().find(|arg| !is_written(arg)) {
         let id = &record.id;
         let text = format!(
             "restore `{id}` wrote no `{unknown}`\nhint: `kubectl backup undo {id} --dry-run=client -o wide` lists what it wrote"
@@ -205,7 +249,7 @@ async fn decide(
         return Err(Error::NotFound(text).into());
     }
     let removals = undo.judge(&made).await?;
-    Ok(Decided { made, removals, back: back.chosen })
+    Ok(Decided { made, removals, back: back.chosen, notes: written.notes })
 }
 
 fn name_of(item: &ItemResult) -> ObjectName {
@@ -219,7 +263,7 @@ fn means(arg: &ObjectArg, served: &Served, name: &str) -> bool {
 
 /// The plan in words.
 fn planned(record: Record, digest: Digest, decided: &Decided) -> UndoResult {
-    let (mut items, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut items, mut problems, mut notes) = (Vec::new(), Vec::new(), decided.notes.clone());
     for (made, removal) in decided.made.iter().zip(&decided.removals) {
         let (verdict, reason) = match removal {
             Removal::Delete => ("delete", ""),
@@ -255,7 +299,7 @@ async fn carry_out(
     result: &mut UndoResult,
     store: &dyn Store,
 ) -> anyhow::Result<()> {
-    let Decided { made, removals, back } = decided;
+    let Decided { made, removals, back, notes } = decided;
     let chosen: BTreeSet<usize> = (0..made.len()).filter(|at| removals[*at] == Removal::Delete).collect();
     let failed: BTreeMap<usize, String> = undo.remove(&made, &chosen).await?;
     for at in chosen {
@@ -276,7 +320,7 @@ async fn carry_out(
         let done = back.carry_out(undo, store).await?;
         result.items.extend(done.items);
         result.problems.extend(done.problems);
-        result.notes = done.notes;
+        result.notes = notes.into_iter().chain(done.notes).collect();
     }
     result.dry_run = false;
     Ok(())

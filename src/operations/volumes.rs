@@ -270,6 +270,15 @@ async fn handle(cluster: &Cluster, kind: &Kind, name: &ObjectName) -> anyhow::Re
 }
 
 impl NewVolumes {
+    /// What an undo leaves of them, in words.
+    pub(super) fn stays(&self) -> impl Iterator<Item = String> {
+        self.new.claims.iter().map(|((namespace, claim), volume)| {
+            format!(
+                "the EBS volume of PersistentVolume `{volume}`, made for claim `{namespace}/{claim}`, stays with its data"
+            )
+        })
+    }
+
     /// Removes the volumes that no PersistentVolume refers to in the end.
     pub(super) async fn settle(&self, target: &Target<'_>, events: &Events) {
         let Some(volumes) = &self.volumes else { return };

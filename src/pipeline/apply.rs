@@ -10,7 +10,7 @@ use super::walk::{self, Load, Saved};
 use crate::cluster::discover::Discovery;
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::{Counts, Event, Events, Problem};
-use crate::resource::ObjectName;
+use crate::resource::{Kind, ObjectName};
 use crate::rules::owners::{Owners, Place, Uid};
 use crate::rules::verdict::Verdict;
 use crate::rules::waves::Wave;
@@ -66,6 +66,16 @@ pub struct Restored {
     pub problems: Vec<Problem>,
     /// What was taken out of objects and worth a word.
     pub notes: Vec<String>,
+    /// What was done besides to objects that were there, and that no undo takes back.
+    pub stays: Vec<String>,
+}
+
+impl Restored {
+    /// Adds what earlier attempts of the same restore made.
+    pub fn add(&mut self, before: Self) {
+        before.applied.into_iter().for_each(|(number, applied)| _ = self.applied.entry(number).or_insert(applied));
+        before.uids.into_iter().for_each(|(number, uid)| _ = self.uids.entry(number).or_insert(uid));
+    }
 }
 
 /// What carrying out needs, and what it gathers.
@@ -91,12 +101,13 @@ struct Gathered {
 }
 
 impl Apply<'_> {
-    /// Carries the plan out. An object that fails is a problem in the result.
+    /// Carries the plan out. `before` is what earlier attempts of the same restore made of it already. An object that fails
+    /// is a problem in the result.
     ///
     /// # Errors
     /// When the backup can't be read any more, or on a signal; what was written by then stays, and a second run goes on
     /// from there.
-    pub async fn run(&self, owners: Owners) -> Result<Restored, Error> {
+    pub async fn run(&self, owners: Owners, before: &Restored) -> Result<Restored, Error> {
         let counts = Counts { objects_total: self.plan.count(Verdict::writes) as u64, ..Counts::default() };
         let gathered = Mutex::new(Gathered { owners, restored: Restored::default(), counts });
         for (place, items) in self.by_place() {
@@ -106,7 +117,26 @@ impl Apply<'_> {
                 self.served(&gathered, &items).await?;
             }
         }
+        self.statuses(&gathered, before).await?;
         Ok(gathered.into_inner().unwrap_or_else(PoisonError::into_inner).restored)
+    }
+
+    /// Writes the status of what earlier attempts created: they may have been killed between the two writes.
+    async fn statuses(&self, gathered: &Mutex<Gathered>, before: &Restored) -> Result<(), Error> {
+        let made =
+            before.applied.iter().filter(|(_, applied)| **applied == Applied::Created).map(|(number, _)| *number);
+        let rules = self.plan.adaptation.rules();
+        let numbers: BTreeSet<usize> = made.filter(|number| rules.writes_status(&self.kind(*number))).collect();
+        let write = |saved: Saved| async move {
+            let uid = before.uids.get(&saved.number).map(ToString::to_string).unwrap_or_default();
+            (saved.number, self.complete_status(gathered, &saved, &uid).await)
+        };
+        walk::each(self.store, self.backup, &numbers, Load::Alone, write, |(number, result)| {
+            if let Err(failure) = result {
+                self.fail(gathered, number, &failure.to_string());
+            }
+        })
+        .await
     }
 
     fn by_place(&self) -> BTreeMap<Place, BTreeSet<usize>> {
@@ -163,6 +193,12 @@ impl Apply<'_> {
         })
         .await?;
         Ok(failed)
+    }
+
+    /// The kind of an entry, in the version in which it is written.
+    fn kind(&self, number: usize) -> Kind {
+        let entry = &self.backup.index.entries()[number];
+        self.plan.adaptation.written_as(&self.backup.index.frame(entry).kind)
     }
 
     /// Where the object of an item goes.

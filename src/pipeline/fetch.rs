@@ -19,6 +19,8 @@ const RANGE: u64 = 8 * 1024 * 1024;
 const GAP: u64 = 256 * 1024;
 /// Ranges in flight.
 const RANGES: usize = 2;
+/// Frames opened at once: the next one while one is being read.
+const OPENED: usize = 2;
 
 /// A backup whose index has been read.
 #[derive(Debug)]
@@ -81,14 +83,18 @@ where
         })
         .buffered(RANGES);
     while let Some((numbers, start, bytes)) = fetched.try_next().await? {
-        for number in numbers {
+        let open = |number: usize| {
             let frame = &frames[number];
             let from = usize::try_from(frame.offset - start).unwrap_or(usize::MAX);
             let to = from.saturating_add(usize::try_from(frame.size).unwrap_or(usize::MAX));
             let slice = if to <= bytes.len() { bytes.slice(from..to) } else { Bytes::new() };
             let entry = frame.clone();
-            let tar = tokio::task::spawn_blocking(move || entry.open(&slice)).await;
-            each(number, tar.map_err(|error| Error::Thread(error.to_string()))??).await?;
+            let opened = tokio::task::spawn_blocking(move || entry.open(&slice));
+            async move { Ok::<_, Error>((number, opened.await.map_err(|error| Error::Thread(error.to_string()))??)) }
+        };
+        let mut opened = stream::iter(numbers).map(open).buffered(OPENED);
+        while let Some((number, tar)) = opened.try_next().await? {
+            each(number, tar).await?;
         }
     }
     Ok(())

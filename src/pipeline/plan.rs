@@ -7,6 +7,7 @@ mod compare;
 mod existing;
 mod judge;
 mod owners;
+mod pages;
 
 use super::adapt::Adaptation;
 use super::fetch::Backup;
@@ -19,6 +20,7 @@ use crate::report::Events;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::adapt::Target;
 use crate::rules::compare::Change;
+use crate::rules::head::Head;
 use crate::rules::owners::{Member, Owners, Place, Uid, places};
 use crate::rules::restorable::{Facts, Protected};
 use crate::rules::survey::Survey;
@@ -241,12 +243,15 @@ fn with_namespaces(backup: &Backup, chosen: Option<BTreeSet<usize>>) -> BTreeSet
     chosen
 }
 
-/// The text of an object, once it was found to be the one that the index names.
-fn text_of<'a>(backup: &Backup, number: usize, tar: &'a [u8]) -> Result<&'a str, Error> {
+/// The head of an object, once it was found to be the one that the index names.
+fn head_of<'a>(backup: &Backup, number: usize, tar: &'a [u8]) -> Result<Head<'a>, Error> {
     let bytes = backup.index.object(&backup.index.entries()[number], tar)?;
     let text = std::str::from_utf8(bytes).map_err(|_| damaged(backup, number, "it is not UTF-8".to_owned()))?;
-    check_identity(backup, number, text).map_err(|why| damaged(backup, number, why))?;
-    Ok(text)
+    let head = Head::of(text).map_err(|error| damaged(backup, number, error.to_string()))?;
+    if is_named_so(backup, number, &head) {
+        return Ok(head);
+    }
+    Err(damaged(backup, number, "it holds another object than the index says".to_owned()))
 }
 
 fn damaged(backup: &Backup, number: usize, why: String) -> Error {
@@ -258,9 +263,9 @@ fn damaged(backup: &Backup, number: usize, why: String) -> Error {
 /// What rules need to know of an object; the survey sees it, too.
 fn facts_of(backup: &Backup, number: usize, tar: &[u8], survey: &mut Survey<'_>) -> Result<Facts, Error> {
     let kind = &backup.index.frame(&backup.index.entries()[number]).kind;
-    let text = text_of(backup, number, tar)?;
-    let facts = Facts::of(kind, text).map_err(|error| damaged(backup, number, error.to_string()))?;
-    let seen = survey.look(number_of(number), kind, &facts, text);
+    let head = head_of(backup, number, tar)?;
+    let facts = Facts::of_head(kind, &head).map_err(|error| damaged(backup, number, error.to_string()))?;
+    let seen = survey.look(number_of(number), kind, &facts, &head);
     seen.map_err(|error| damaged(backup, number, error.to_string()))?;
     Ok(facts)
 }
@@ -281,29 +286,13 @@ fn survey_notes(backup: &Backup, plan: &Plan, survey: &Survey<'_>) -> Vec<String
 }
 
 /// An archive must not name one object in its index and hold another.
-fn check_identity(backup: &Backup, number: usize, text: &str) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Identity {
-        api_version: String,
-        kind: String,
-        metadata: Meta,
-    }
-    #[derive(serde::Deserialize)]
-    struct Meta {
-        name: String,
-        #[serde(default)]
-        namespace: Option<String>,
-    }
+fn is_named_so(backup: &Backup, number: usize, head: &Head<'_>) -> bool {
     let entry = &backup.index.entries()[number];
     let kind = &backup.index.frame(entry).kind;
-    let found: Identity = serde_json::from_str(text)
-        .map_err(|error| format!("it is not an object, at line {} column {}", error.line(), error.column()))?;
-    let same = found.metadata.name == entry.name()
-        && found.metadata.namespace.filter(|_| kind.namespaced).as_deref() == backup.index.namespace(entry)
-        && found.kind == kind.kind
-        && found.api_version == kind.api_version();
-    if same { Ok(()) } else { Err("it holds another object than the index says".to_owned()) }
+    head.name() == entry.name()
+        && head.namespace().filter(|_| kind.namespaced) == backup.index.namespace(entry)
+        && head.kind() == kind.kind
+        && head.api_version() == kind.api_version()
 }
 
 /// Notes the owners that objects wait for, and those that the target has already.

@@ -1,14 +1,23 @@
-//! Which restores were carried out: one LIST, and their records. Finds the one that is to be undone.
+//! Which restores were carried out, or begun: one LIST, and their records. Finds the one that is to be undone.
 
 use super::Error;
-use crate::archive::record::{RECORD_LIMIT, RESTORES, Record, id_of_record, record_key};
-use crate::id::BackupId;
+use crate::archive;
+use crate::archive::lines::each_line;
+use crate::archive::record::{
+    CREATES, Create, RECORD_LIMIT, RESTORES, Record, begun_key, id_of_begun, id_of_record, record_key,
+};
+use crate::id::{BackupId, Digest};
 use crate::report::Problem;
+use crate::resource::{check_namespace, check_object_name};
 use crate::store::{self, Store};
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashSet};
 
 /// Records read at once.
 const AT_ONCE: usize = 16;
+/// Bytes of a `creates.jsonl.zst` that are read.
+const CREATES_LIMIT: u64 = 64 * 1024 * 1024;
 /// Ids named in an error.
 const NAMED: usize = 5;
 
@@ -17,14 +26,15 @@ const NAMED: usize = 5;
 /// # Errors
 /// The bucket's.
 pub async fn read(store: &dyn Store) -> Result<(Vec<Record>, Vec<Problem>), Error> {
-    let ids = ids(store, "").await?;
-    let mut records = stream::iter(ids).map(|id| async move { (record(store, &id).await, id) }).buffered(AT_ONCE);
+    let noted = noted(store, "").await?;
+    let mut records =
+        stream::iter(noted).map(|noted| async move { (record(store, &noted).await, noted) }).buffered(AT_ONCE);
     let (mut found, mut problems) = (Vec::new(), Vec::new());
-    while let Some((result, id)) = records.next().await {
+    while let Some((result, noted)) = records.next().await {
         match result {
             Ok(record) => found.push(record),
             Err(error @ Error::Archive(_)) => {
-                problems.push(Problem { subject: id.to_string(), message: error.to_string() });
+                problems.push(Problem { subject: noted.id.to_string(), message: error.to_string() });
             }
             Err(error) => return Err(error),
         }
@@ -42,47 +52,96 @@ pub async fn find(store: &dyn Store, name: Option<&str>, cluster: &str) -> Resul
     let place = store.describe();
     let Some(name) = name else {
         // newest first, until one is ours
-        for id in ids(store, "").await?.into_iter().rev() {
-            let record = record(store, &id).await?;
+        for noted in noted(store, "").await?.into_iter().rev() {
+            let record = record(store, &noted).await?;
             if record.cluster == cluster {
                 return Ok(record);
             }
         }
         return Err(Error::NotFound(format!("no restore into this cluster is on record in {place}\n{hint}")));
     };
-    let mut ids = ids(store, name).await?;
-    if let Some(exact) = ids.iter().position(|id| id.as_str() == name) {
-        ids = vec![ids.swap_remove(exact)];
+    let mut found = noted(store, name).await?;
+    if let Some(exact) = found.iter().position(|noted| noted.id.as_str() == name) {
+        found = vec![found.swap_remove(exact)];
     }
-    let [id] = ids.as_slice() else {
-        let names: Vec<String> = ids.iter().take(NAMED).map(|id| format!("`{id}`")).collect();
-        let text = match ids.len() {
+    let [noted] = found.as_slice() else {
+        let names: Vec<String> = found.iter().take(NAMED).map(|noted| format!("`{}`", noted.id)).collect();
+        let text = match found.len() {
             0 => format!("no restore `{name}` is on record in {place}\n{hint}"),
             _ => format!("`{name}` means more than one restore: {}", names.join(", ")),
         };
         return Err(Error::NotFound(text));
     };
-    let record = record(store, id).await?;
+    let record = record(store, noted).await?;
     if record.cluster != cluster {
-        let text = format!("`{id}` was restored into another cluster, `{}`\n{hint}", record.cluster);
+        let text = format!("`{}` was restored into another cluster, `{}`\n{hint}", noted.id, record.cluster);
         return Err(Error::NotFound(text));
     }
     Ok(record)
 }
 
-/// Ids of restores that begin so, in the order in which their records were written.
-async fn ids(store: &dyn Store, beginning: &str) -> Result<Vec<BackupId>, Error> {
-    let mut listed = store.list(&format!("{RESTORES}{beginning}")).await?;
-    listed.sort_by_key(|object| object.modified);
-    Ok(listed.iter().filter_map(|object| id_of_record(&object.key)).collect())
+/// A restore that is on record.
+struct Noted {
+    id: BackupId,
+    /// When the last was written of it.
+    modified: Timestamp,
+    ended: bool,
 }
 
-async fn record(store: &dyn Store, id: &BackupId) -> Result<Record, Error> {
-    match store.get(&record_key(id), RECORD_LIMIT).await {
-        Ok(bytes) => Ok(Record::read(id, &bytes)?),
+/// Restores whose ids begin so, in the order in which they were written down last.
+async fn noted(store: &dyn Store, beginning: &str) -> Result<Vec<Noted>, Error> {
+    let mut found = BTreeMap::<BackupId, Noted>::new();
+    for object in store.list(&format!("{RESTORES}{beginning}")).await? {
+        let (ended, begun) = (id_of_record(&object.key), id_of_begun(&object.key));
+        let is_end = ended.is_some();
+        let Some(id) = ended.or(begun) else { continue };
+        let noted = found.entry(id.clone()).or_insert(Noted { id, modified: object.modified, ended: false });
+        (noted.modified, noted.ended) = (noted.modified.max(object.modified), noted.ended || is_end);
+    }
+    let mut all: Vec<Noted> = found.into_values().collect();
+    all.sort_by_key(|noted| noted.modified);
+    Ok(all)
+}
+
+async fn record(store: &dyn Store, noted: &Noted) -> Result<Record, Error> {
+    let Noted { id, ended, .. } = noted;
+    let key = if *ended { record_key(id) } else { begun_key(id) };
+    match store.get(&key, RECORD_LIMIT).await {
+        Ok(bytes) if *ended => Ok(Record::read(id, &bytes)?),
+        Ok(bytes) => Ok(Record::read_begun(id, &bytes)?),
         Err(store::Error::NotFound { .. }) => {
             Err(Error::NotFound(format!("no restore `{id}` is on record in {}", store.describe())))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the attempts of a restore were about to create; each object once.
+///
+/// # Errors
+/// The bucket's; [`Error::Archive`] where a file is damaged, or names what can't be a name.
+pub async fn creates(store: &dyn Store, id: &BackupId) -> Result<Vec<Create>, Error> {
+    let mut found = Vec::<Create>::new();
+    let mut known = HashSet::<Digest>::new();
+    for object in store.list(&format!("data/{id}/")).await? {
+        if !object.key.ends_with(&format!("/{CREATES}")) {
+            continue;
+        }
+        let damaged = |why: String| archive::Error::damaged(format!("`{}`", object.key), why);
+        let bytes = store.get(&object.key, CREATES_LIMIT).await?;
+        each_line(&object.key, &bytes, |line| {
+            let create: Create =
+                serde_json::from_slice(line).map_err(|error| damaged(format!("column {}", error.column())))?;
+            // names go into URLs
+            let namespace = create.ns.as_deref().map_or(Ok(()), check_namespace);
+            if let Err(error) = namespace.and_then(|()| check_object_name(&create.name)) {
+                return Err(damaged(format!("`{}` can't be a name: {error}", create.name.escape_debug())));
+            }
+            if known.insert(Digest::of(line)) {
+                found.push(create);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
 }

@@ -3,7 +3,7 @@
 
 use super::{Error, catalog};
 use crate::archive::manifest::{BACKUPS, id_of_key};
-use crate::archive::record::{RESTORES, record_key};
+use crate::archive::record::{RESTORES, begun_key, record_key};
 use crate::id::{Attempt, BackupId};
 use crate::store::Store;
 use jiff::{SignedDuration, Timestamp};
@@ -35,7 +35,7 @@ pub async fn garbage(store: &dyn Store, now: Timestamp) -> Result<(), Error> {
     let committed: BTreeSet<BackupId> = store.list(BACKUPS).await?.iter().filter_map(|o| id_of_key(&o.key)).collect();
     let restored: BTreeSet<String> = store.list(RESTORES).await?.into_iter().map(|object| object.key).collect();
     for (id, attempts) in attempts(store).await? {
-        let is_restore = restored.contains(&record_key(&id));
+        let is_restore = restored.contains(&record_key(&id)) || restored.contains(&begun_key(&id));
         if is_restore || attempts.values().all(|left| left.newest >= before) {
             continue;
         }

@@ -4,12 +4,12 @@
 use super::fetch::Backup;
 use super::plan::Plan;
 use super::{Error, adapt};
-use crate::cluster::object::{Dependents, FIELD_MANAGER, State};
+use crate::cluster::object::{Dependents, State, is_written_by};
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::Events;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::since::written_since;
-use crate::rules::verdict::{Verdict, is_spared};
+use crate::rules::verdict::{Skip, Verdict, is_spared};
 use crate::rules::waves::{Wave, wave_of};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -48,12 +48,25 @@ pub enum Removal {
     Refused(String),
 }
 
+/// Why an object that a restore was to change is left alone.
+enum Foreign {
+    /// It is somebody else's by now; says whose.
+    Refused(String),
+    /// The restore never came to it.
+    Untouched,
+}
+
+const UNTOUCHED: &str = "the restore had not come to it; somebody else changed it";
+
 /// What undoing works with.
 pub struct Undo<'a> {
     /// The target.
     pub cluster: &'a Cluster,
-    /// When the restore had written its last object.
-    pub ended: Timestamp,
+    /// The name under which the API server notes what the restore wrote.
+    pub manager: String,
+    /// When the restore had written its last object; `None` where it never ended: then only what bears its name counts as
+    /// written by it.
+    pub ended: Option<Timestamp>,
     /// Where to tell what happens.
     pub events: &'a Events,
     /// Ends it between two writes.
@@ -97,7 +110,7 @@ impl Undo<'_> {
             Removal::Delete
         } else if is_spared(&made.kind) {
             Removal::Kept("what is in it would go along: it is removed only when it is named".to_owned())
-        } else if let Some(who) = written_since(&live, FIELD_MANAGER, self.ended) {
+        } else if let Some(who) = self.written_since(&live) {
             Removal::Refused(since(&who))
         } else {
             Removal::Delete
@@ -173,8 +186,10 @@ impl Undo<'_> {
             .map(|number| async move { (number, self.foreign(backup, number, uids).await) })
             .buffer_unordered(AT_ONCE);
         while let Some((number, found)) = looked.next().await {
-            if let Some(why) = found? {
-                plan.decide(number, Verdict::Refused(why.into()));
+            match found? {
+                Some(Foreign::Refused(why)) => plan.decide(number, Verdict::Refused(why.into())),
+                Some(Foreign::Untouched) => plan.decide(number, Verdict::Skip(Skip::NeverRestored(UNTOUCHED))),
+                None => (),
             }
         }
         Ok(())
@@ -186,17 +201,45 @@ impl Undo<'_> {
         backup: &Backup,
         number: usize,
         uids: &HashMap<String, String>,
-    ) -> Result<Option<String>, ClusterError> {
+    ) -> Result<Option<Foreign>, ClusterError> {
         let entry = &backup.index.entries()[number];
         let (kind, name) = (&backup.index.frame(entry).kind, backup.index.object_name(entry));
         let Some(json) = self.cluster.get(kind, &name).await? else { return Ok(None) };
         let live = adapt::live(kind, &name, &json)?;
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         let was = entry.uid().is_some_and(|was| was.to_string() == uid);
-        if !was && uids.get(&format!("{kind} {name}")).is_none_or(|now| now != uid) {
-            return Ok(Some("it was deleted and made anew since the restore".to_owned()));
+        let ours = match self.ended {
+            Some(_) => uids.get(&format!("{kind} {name}")).is_some_and(|now| now == uid),
+            None => is_written_by(&live, &self.manager),
+        };
+        if !was && !ours {
+            return Ok(Some(Foreign::Refused("it was deleted and made anew since the restore".to_owned())));
         }
-        Ok(written_since(&live, FIELD_MANAGER, self.ended).map(|who| since(&who)))
+        if !ours && self.ended.is_none() {
+            return Ok(Some(Foreign::Untouched));
+        }
+        Ok(self.written_since(&live).map(|who| Foreign::Refused(since(&who))))
+    }
+
+    /// Who wrote an object after the restore did.
+    fn written_since(&self, live: &Value) -> Option<String> {
+        // what was written after the restore's own write counts, whenever the restore would have ended
+        written_since(live, &self.manager, self.ended.unwrap_or(Timestamp::MAX))
+    }
+
+    /// Finds what a restore that never ended has made of what it was about to make: what bears its name.
+    ///
+    /// # Errors
+    /// The API server's, or the connection's failure after all tries.
+    pub async fn find_made(&self, creates: Vec<(Kind, ObjectName)>) -> Result<Vec<Made>, Error> {
+        let looked = stream::iter(creates).map(|(kind, name)| async move {
+            let Some(json) = self.cluster.get(&kind, &name).await? else { return Ok::<_, Error>(None) };
+            let live = adapt::live(&kind, &name, &json)?;
+            let uid = State::of(&live).uid;
+            Ok(is_written_by(&live, &self.manager).then_some(Made { kind, name, uid, named: false }))
+        });
+        let found: Vec<Option<Made>> = looked.buffered(AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }
 

@@ -10,6 +10,7 @@
 //! - `claims`: what a backup says of volume data that nothing saves; volumes that wait for their claim to come back
 //! - `compare`: an object of the target against what a restore would make of it, field by field
 //! - `diff`: two states of an object side by side, Secret values masked
+//! - `head`: the little of an object that rules read, in one pass
 //! - `kinds`: kinds as people spell them, resolved against what is served
 //! - `selection`: namespaces by name or glob, labels that exclude, what a backup leaves out by rule
 //! - `selector`: label selectors, as the API server reads them
@@ -38,6 +39,7 @@ pub mod claims;
 pub mod compare;
 pub mod diff;
 pub mod gitops;
+pub mod head;
 pub mod hooks;
 mod json;
 pub mod kinds;

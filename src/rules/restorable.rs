@@ -2,6 +2,7 @@
 //! a controller makes anew. [`Facts`] is what these rules need to know of an object, in few bytes, because a restore
 //! remembers it of every object.
 
+use super::head::{Head, Reference};
 use super::json::{Text, parse};
 use super::kinds::KindRule;
 use super::owners::{Uid, is_taken_over};
@@ -9,7 +10,6 @@ use super::selection::{Namespaces, RUN_LABEL};
 use super::{Error, Labels};
 use crate::resource::{Kind, ObjectName};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// What rules need to know of an object.
@@ -67,8 +67,18 @@ const MAKERS: &[(&str, &str, &str, &str)] = &[
 
 impl Facts {
     /// Reads the facts from an object's JSON.
+    ///
+    /// # Errors
+    /// When it isn't shaped as an object of its kind.
     pub fn of(kind: &Kind, raw: &str) -> Result<Self, Error> {
-        let object: Object<'_> = parse(raw)?;
+        Self::of_head(kind, &Head::of(raw)?)
+    }
+
+    /// The same of an object that was read already.
+    ///
+    /// # Errors
+    /// When it isn't shaped as an object of its kind.
+    pub fn of_head(kind: &Kind, object: &Head<'_>) -> Result<Self, Error> {
         let metadata = &object.metadata;
         let references = metadata.owner_references.as_deref().unwrap_or_default();
         let maker =
@@ -83,11 +93,11 @@ impl Facts {
         facts.mark(Mark::Finalizers, metadata.finalizers.iter().flatten().any(foreign));
         facts.mark(Mark::Deleting, metadata.deletion_timestamp.is_some());
         facts.mark(Mark::OfRun, metadata.labels.get(RUN_LABEL).is_some());
-        facts.mark_by_kind(kind, &object)?;
+        facts.mark_by_kind(kind, object)?;
         Ok(facts)
     }
 
-    fn mark_by_kind(&mut self, kind: &Kind, object: &Object<'_>) -> Result<(), Error> {
+    fn mark_by_kind(&mut self, kind: &Kind, object: &Head<'_>) -> Result<(), Error> {
         let (labels, annotations) = (&object.metadata.labels, &object.metadata.annotations);
         match (kind.group.as_str(), kind.resource.as_str()) {
             ("", "pods") => {
@@ -97,7 +107,7 @@ impl Facts {
             ("batch", "jobs") => self.mark(Mark::Finished, part::<Status<'_>>(object.status)?.is_finished()),
             ("", "services") => self.mark(Mark::Selects, part::<ServiceSpec<'_>>(object.spec)?.selects()),
             ("", "secrets") => {
-                self.mark(Mark::TokenOfAccount, object.is_token_of_account()?);
+                self.mark(Mark::TokenOfAccount, is_token_of_account(object)?);
                 self.mark(Mark::Release, &*part::<Text<'_>>(object.of_type)? == "helm.sh/release.v1");
             }
             // where Helm was told to keep its records in ConfigMaps
@@ -307,47 +317,6 @@ pub fn made_by_controller(kind: &Kind, facts: &Facts, service: Option<&Facts>) -
     MAKERS.get(usize::from(facts.maker?.0)).map(|(_, _, _, reason)| *reason)
 }
 
-#[derive(Deserialize)]
-struct Object<'a> {
-    #[serde(borrow, default)]
-    metadata: Metadata<'a>,
-    // shapes that only some kinds have; custom ones may hold anything here
-    #[serde(borrow, default)]
-    spec: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "type")]
-    of_type: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    name: Text<'a>,
-    #[serde(borrow)]
-    labels: Labels<'a>,
-    #[serde(borrow)]
-    annotations: Labels<'a>,
-    #[serde(borrow)]
-    owner_references: Option<Vec<Reference<'a>>>,
-    #[serde(borrow)]
-    finalizers: Option<Vec<Text<'a>>>,
-    deletion_timestamp: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Reference<'a> {
-    #[serde(borrow)]
-    api_version: Text<'a>,
-    #[serde(borrow)]
-    kind: Text<'a>,
-    #[serde(borrow)]
-    uid: Text<'a>,
-    controller: Option<bool>,
-}
-
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Status<'a> {
@@ -393,15 +362,13 @@ impl ServiceSpec<'_> {
     }
 }
 
-impl Object<'_> {
-    /// Whether it is a token's Secret that the control plane made for a service account by itself, before 1.24: named
-    /// after the account. One that a person made for a token has a name of its own, and is restored without its token.
-    fn is_token_of_account(&self) -> Result<bool, Error> {
-        let account = self.metadata.annotations.get("kubernetes.io/service-account.name").unwrap_or("");
-        let generated = self.metadata.name.strip_prefix(account).and_then(|rest| rest.strip_prefix("-token-"));
-        Ok(generated.is_some_and(is_generated_suffix)
-            && &*part::<Text<'_>>(self.of_type)? == "kubernetes.io/service-account-token")
-    }
+/// Whether it is a token's Secret that the control plane made for a service account by itself, before 1.24: named
+/// after the account. One that a person made for a token has a name of its own, and is restored without its token.
+fn is_token_of_account(object: &Head<'_>) -> Result<bool, Error> {
+    let account = object.metadata.annotations.get("kubernetes.io/service-account.name").unwrap_or("");
+    let generated = object.metadata.name.strip_prefix(account).and_then(|rest| rest.strip_prefix("-token-"));
+    Ok(generated.is_some_and(is_generated_suffix)
+        && &*part::<Text<'_>>(object.of_type)? == "kubernetes.io/service-account-token")
 }
 
 fn part<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> Result<T, Error> {

@@ -6,12 +6,12 @@ mod finds;
 
 use super::adapt::{Adapt, Change};
 use super::gitops::{self, Manager};
-use super::json::{Text, parse};
+use super::head::{Head, Metadata};
+use super::json::parse;
 use super::restorable::{Facts, made_by_controller};
-use super::{Error, Labels, claims};
+use super::{Error, claims};
 use crate::resource::Kind;
 use finds::Topic;
-use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -39,23 +39,6 @@ enum Find {
     Managed(u16, bool),
 }
 
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default)]
-    metadata: Metadata<'a>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    namespace: Text<'a>,
-    #[serde(borrow)]
-    labels: Labels<'a>,
-    #[serde(borrow)]
-    annotations: Labels<'a>,
-}
-
 impl<'a> Survey<'a> {
     /// A survey of what `adapt` will write; `other_cluster` says that the backup is not the target's own.
     pub fn new(adapt: &'a Adapt, other_cluster: bool) -> Self {
@@ -74,12 +57,11 @@ impl<'a> Survey<'a> {
     ///
     /// # Errors
     /// When it isn't shaped as an object.
-    pub fn look(&mut self, number: u32, kind: &Kind, facts: &Facts, raw: &str) -> Result<(), Error> {
+    pub fn look(&mut self, number: u32, kind: &Kind, facts: &Facts, head: &Head<'_>) -> Result<(), Error> {
         if made_by_controller(kind, facts, None).is_some() {
             return Ok(());
         }
-        let head: Head<'_> = parse(raw)?;
-        let Metadata { namespace, labels, annotations } = &head.metadata;
+        let (raw, Metadata { namespace, labels, annotations, .. }) = (head.raw(), &head.metadata);
         let is_mapped = self.adapt.mapping().target(namespace) != &**namespace;
         if let Some(manager) = gitops::managed_by(labels, annotations) {
             let known = self.managers.iter().position(|known| *known == manager);

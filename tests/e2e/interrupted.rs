@@ -11,7 +11,7 @@ fn begin(namespace: &str, location: &str) -> std::process::Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
 
-fn end(child: std::process::Child) -> Ran {
+pub(crate) fn end(child: std::process::Child) -> Ran {
     Ran::ended(child)
 }
 
@@ -27,7 +27,7 @@ fn live_pods(namespace: &str) -> Vec<String> {
     pods["items"].as_array().expect("items").iter().filter(of_run).map(name).collect()
 }
 
-fn kill(pod: &str) {
+pub(crate) fn kill(pod: &str) {
     kubectl(A, &["delete", "pod", "-n", "kubectl-backup", pod, "--grace-period=0", "--force"]).exits(0);
 }
 

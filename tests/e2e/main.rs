@@ -12,6 +12,7 @@
 //! - `undo`: safety backups, undoing, restores of some of a backup
 //! - `rights`: the verbs as users with exactly the rights that are listed
 //! - `diff`: backups compared
+//! - `killed`: restores and undos whose pod is killed between two writes
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
@@ -22,6 +23,7 @@ mod diff;
 mod harness;
 mod hooks;
 mod interrupted;
+mod killed;
 mod mistakes;
 mod planted;
 mod promises;

@@ -88,6 +88,8 @@ pub(crate) struct State {
     pub(crate) stale: bool,
     /// Whether a new namespace is given a service account at once, as a controller does.
     pub(crate) appearing: bool,
+    /// Whether custom kinds have a status that is written on its own.
+    pub(crate) statuses: bool,
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
@@ -115,6 +117,7 @@ impl Api {
             unordered: false,
             stale: false,
             appearing: false,
+            statuses: false,
             seen: Vec::new(),
             counts: BTreeMap::new(),
             rules: Vec::new(),
@@ -296,7 +299,7 @@ impl Asked {
             ["namespaces"] => Some((find("namespaces")?, None, None)),
             ["namespaces", name] => Some((find("namespaces")?, None, Some(name))),
             ["namespaces", namespace, resource] => Some((find(resource)?, Some(namespace), None)),
-            ["namespaces", namespace, resource, name] => Some((find(resource)?, Some(namespace), Some(name))),
+            ["namespaces", namespace, resource, name, ..] => Some((find(resource)?, Some(namespace), Some(name))),
             [resource] => Some((find(resource)?, None, None)),
             [resource, name] => Some((find(resource)?, None, Some(name))),
             _ => None,
@@ -359,6 +362,7 @@ impl State {
                 "responseKind": {"group": def.group, "version": "v1", "kind": def.kind},
                 "scope": if def.namespaced { "Namespaced" } else { "Cluster" },
                 "verbs": ["create", "delete", "get", "list", "update", "watch"],
+                "subresources": if def.custom && self.statuses { status() } else { json!([]) },
             }));
         }
         let group = |(name, resources): (&str, Vec<Value>)| json!({"metadata": {"name": name}, "versions": [{"version": "v1", "freshness": "Current", "resources": resources}]});
@@ -441,6 +445,11 @@ impl State {
         self.world.insert(number, place, Some((object.to_string(), meta)));
         ok(&object)
     }
+}
+
+/// The status of a kind, as discovery tells of it.
+fn status() -> Value {
+    json!([{"subresource": "status", "responseKind": {"group": "", "version": "", "kind": "X"}, "verbs": ["patch"]}])
 }
 
 fn ok(value: &Value) -> Answer {

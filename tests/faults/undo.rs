@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const UNDO: &str = "undo-20261120-140000-cccc";
 
-async fn undo(worker: &Worker, task: UndoTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
+pub(crate) async fn undo(worker: &Worker, task: UndoTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
     worker.run(UNDO, Verb::Undo(task), api, bucket).await
 }
 
-fn undone(done: &anyhow::Result<Done>) -> UndoResult {
+pub(crate) fn undone(done: &anyhow::Result<Done>) -> UndoResult {
     let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
     serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
 }
@@ -41,7 +41,7 @@ async fn safety(bucket: &Bucket) -> BTreeSet<String> {
 
 /// What a cluster holds, without what its API server gives anew, and without owners: the fake's garbage collector doesn't
 /// take out the references to one whose dependents are to stay.
-fn plain(api: &Api) -> BTreeMap<(usize, String), Value> {
+pub(crate) fn plain(api: &Api) -> BTreeMap<(usize, String), Value> {
     let state = api.state();
     let object = |text: &str| {
         let mut object: Value = serde_json::from_str(text).unwrap();
@@ -54,7 +54,7 @@ fn plain(api: &Api) -> BTreeMap<(usize, String), Value> {
 }
 
 /// Runs until the process is killed at the write of that number, or to its end.
-async fn killed_at(write: usize, task: &RestoreTask, api: &Api, bucket: &Bucket) {
+pub(crate) async fn killed_at(write: usize, task: &RestoreTask, api: &Api, bucket: &Bucket) {
     let (killed, worker) = (CancellationToken::new(), Worker::named("killed"));
     let (token, counted) = (killed.clone(), std::sync::atomic::AtomicUsize::new(0));
     api.at_each(move |name, _| {

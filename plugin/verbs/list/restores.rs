@@ -4,7 +4,7 @@ use super::{Args, outcome_color};
 use crate::args::Format;
 use crate::document;
 use crate::run;
-use crate::screen::{print, tell};
+use crate::screen::{Color, print, tell};
 use crate::session::{Session, Target};
 use crate::table::{Cell, NONE, Table};
 use crate::text::{age, safe};
@@ -12,6 +12,9 @@ use jiff::Timestamp;
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::undo::RestoresResult;
 use kubectl_backup::report::ExitCode;
+
+/// What stands for the outcome of a restore that was interrupted, or is still at work.
+const UNENDED: &str = "NotEnded";
 
 /// Lists the restores on record.
 ///
@@ -44,18 +47,19 @@ fn table(list: &RestoresResult, now: Timestamp, wide: bool) -> Table {
     }
     let mut table = Table::new(header);
     for restore in &list.restores {
-        let mut row: Vec<Cell> = vec![
-            restore.id.as_str().into(),
-            age(restore.started_at, now).into(),
-            restore.backup.as_str().into(),
-            restore.created.to_string().into(),
-            restore.updated.to_string().into(),
-            restore.recreated.to_string().into(),
-            Cell::colored(restore.outcome.to_string(), outcome_color(restore.outcome)),
-        ];
+        let mut row: Vec<Cell> =
+            vec![restore.id.as_str().into(), age(restore.started_at, now).into(), restore.backup.as_str().into()];
+        match &restore.end {
+            Some(end) => {
+                row.extend([end.created, end.updated, end.recreated].map(|count| Cell::from(count.to_string())));
+                row.push(Cell::colored(end.outcome.to_string(), outcome_color(end.outcome)));
+            }
+            None => row.extend([NONE.into(), NONE.into(), NONE.into(), Cell::colored(UNENDED, Color::Yellow)]),
+        }
         if wide {
             row.push(restore.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
-            row.push(restore.safety.as_ref().map_or(NONE, |safety| safety.as_str()).into());
+            let safety = restore.end.as_ref().and_then(|end| end.safety.as_ref());
+            row.push(safety.map_or(NONE, |safety| safety.as_str()).into());
             row.push(restore.cluster.as_str().into());
         }
         table.row(row);
@@ -78,12 +82,17 @@ mod tests {
                 "safety": "safety-r-1", "planDigest": kubectl_backup::id::Digest::of(b""), "startedAt": "2026-11-20T10:00:00Z",
                 "endedAt": "2026-11-20T10:00:02Z", "outcome": "Complete", "created": 3, "updated": 2, "recreated": 1,
                 "report": file("report.json"), "log": file("log.jsonl.zst"),
+            }, {
+                "format": "kubectl-backup/1", "id": "r-2", "attempt": "a", "cluster": "uid-1", "backup": "shop-1",
+                "planDigest": kubectl_backup::id::Digest::of(b""), "startedAt": "2026-11-20T13:00:00Z",
             }]
         }))
         .unwrap();
         let text = table(&list, list.read_at, true).render(&Screen::new(ColorChoice::Never), false);
         let fields: Vec<&str> = text.split_whitespace().collect();
         assert_eq!(fields[..7], ["r-1", "3h12m", "shop-1", "3", "2", "1", "Complete"]);
-        assert_eq!(fields[8..], ["safety-r-1", "uid-1"]);
+        assert_eq!(fields[8..10], ["safety-r-1", "uid-1"]);
+        assert_eq!(fields[10..17], ["r-2", "12m", "shop-1", NONE, NONE, NONE, "NotEnded"]);
+        assert_eq!(fields[18..], [NONE, "uid-1"]);
     }
 }

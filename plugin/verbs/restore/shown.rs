@@ -193,6 +193,7 @@ pub(super) mod tests {
             ],
             problems: Vec::new(),
             notes: Vec::new(),
+            stays: Vec::new(),
         }
     }
 

@@ -3,25 +3,26 @@
 use super::super::log::RunLog;
 use super::super::{Context, Done};
 use crate::archive::manifest::{FORMAT, Manifest};
-use crate::archive::record::{Record, record_key};
+use crate::archive::record::{End, Record, record_key};
 use crate::id::{BackupId, Digest};
 use crate::pipeline::apply::{Applied, Restored};
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::{Plan, PlanItem};
 use crate::pipeline::save::commit;
 use crate::report::{Events, ExitCode, Outcome, Problem};
+use crate::resource::ObjectName;
 use crate::rules::compare::Change;
 use crate::rules::owners::Uid;
 use crate::rules::verdict::Verdict;
 use crate::store::Store;
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What `restore` gives back: the plan, or what became of it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RestoreResult {
+pub struct RestoreResult<Items = Vec<ItemResult>> {
     /// The backup.
     pub backup: Manifest,
     /// The digest of the plan.
@@ -29,11 +30,14 @@ pub struct RestoreResult {
     /// Whether this is only a plan.
     pub dry_run: bool,
     /// Every object with its verdict.
-    pub items: Vec<ItemResult>,
+    pub items: Items,
     /// What could not be restored.
     pub problems: Vec<Problem>,
     /// What the person should know: paths that were stripped, owners that are gone.
     pub notes: Vec<String>,
+    /// What a restore did besides, and no undo takes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<String>,
 }
 
 /// One object of a plan, or of a restore.
@@ -61,93 +65,143 @@ pub struct ItemResult {
     pub changes: Vec<Change>,
 }
 
-/// What a plan comes to, when nothing else is asked for. What can't be restored makes it partial.
-pub(super) fn planned(backup: &Backup, plan: &Plan, problems: Vec<Problem>) -> anyhow::Result<Done> {
-    let all = plan.count(Verdict::is_problem) == 0 && problems.is_empty();
-    let restored = Restored { problems, ..Restored::default() };
-    done(&result(backup, plan, restored, true), if all { Outcome::Complete } else { Outcome::Partial })
+/// A plan and what became of it, from which each object's line is made when it is written down: with all of them at once
+/// a restore would take twice as much memory for each object.
+pub(in crate::operations) struct Told<'a> {
+    backup: &'a Backup,
+    plan: &'a Plan,
+    restored: Restored,
+    dry_run: bool,
 }
 
-/// The end of an operation that gives this back.
-pub(super) fn done(result: &RestoreResult, outcome: Outcome) -> anyhow::Result<Done> {
-    Ok(Done {
-        outcome,
-        exit_code: ExitCode::from(outcome),
-        message: message(result),
-        result: Some(Bytes::from(serde_json::to_vec(result)?)),
-    })
-}
+impl<'a> Told<'a> {
+    /// Of a plan, or of a restore.
+    pub(in crate::operations) fn new(
+        backup: &'a Backup,
+        plan: &'a Plan,
+        mut restored: Restored,
+        dry_run: bool,
+    ) -> Self {
+        let refused = plan.items.iter().filter(|item| !dry_run && item.verdict.is_problem()).map(|item| {
+            let found = item_result(backup, plan, item, &restored, dry_run);
+            let name = ObjectName::new(found.namespace.as_deref(), &found.name);
+            Problem {
+                subject: format!("{} {name}", found.kind),
+                message: format!("{}: {}", found.verdict, found.reason),
+            }
+        });
+        let refused: Vec<Problem> = refused.collect();
+        restored.problems.extend(refused);
+        Self { backup, plan, restored, dry_run }
+    }
 
-/// Plan or restore in words.
-pub(in crate::operations) fn result(backup: &Backup, plan: &Plan, restored: Restored, dry_run: bool) -> RestoreResult {
-    let mut problems = restored.problems;
-    let items = plan.items.iter().map(|item| {
-        let applied = restored.applied.get(&(item.entry as usize));
-        let uid = restored.uids.get(&(item.entry as usize)).filter(|_| applied.is_some_and(Applied::is_written));
-        let found = ItemResult { uid: uid.map(Uid::to_string), ..item_result(backup, plan, item, applied, dry_run) };
-        if !dry_run && item.verdict.is_problem() {
-            let subject = match &found.namespace {
-                Some(namespace) => format!("{} {namespace}/{}", found.kind, found.name),
-                None => format!("{} {}", found.kind, found.name),
-            };
-            problems.push(Problem { subject, message: format!("{}: {}", found.verdict, found.reason) });
+    /// How it ended.
+    pub(super) fn outcome(&self) -> Outcome {
+        let refused = self.dry_run && self.plan.count(Verdict::is_problem) > 0;
+        if refused || !self.restored.problems.is_empty() { Outcome::Partial } else { Outcome::Complete }
+    }
+
+    /// All of it as JSON.
+    pub(super) fn json(&self) -> serde_json::Result<Bytes> {
+        serde_json::to_vec(&self.result(Lines(self))).map(Bytes::from)
+    }
+
+    /// All of it at once, for the few objects that an undo puts back.
+    pub(in crate::operations) fn whole(&self) -> RestoreResult {
+        self.result(self.items().collect())
+    }
+
+    fn result<Items>(&self, items: Items) -> RestoreResult<Items> {
+        RestoreResult {
+            backup: self.backup.manifest.clone(),
+            plan_digest: self.plan.digest,
+            dry_run: self.dry_run,
+            items,
+            problems: self.restored.problems.clone(),
+            notes: self.plan.notes.iter().chain(&self.restored.notes).cloned().collect(),
+            stays: self.restored.stays.clone(),
         }
-        found
-    });
-    let items = items.collect();
-    RestoreResult {
-        backup: backup.manifest.clone(),
-        plan_digest: plan.digest,
-        dry_run,
-        items,
-        problems,
-        notes: plan.notes.iter().cloned().chain(restored.notes).collect(),
+    }
+
+    fn items(&self) -> impl Iterator<Item = ItemResult> {
+        self.plan.items.iter().map(|item| item_result(self.backup, self.plan, item, &self.restored, self.dry_run))
+    }
+
+    fn count(&self, word: &str) -> u64 {
+        let is = |item: &&PlanItem| verdict(item, self.restored.applied.get(&(item.entry as usize))).0 == word;
+        self.plan.items.iter().filter(is).count() as u64
+    }
+
+    fn message(&self) -> String {
+        let id = &self.backup.manifest.id;
+        let (made, others) = if self.dry_run {
+            let (creates, all) = (self.count("create"), self.plan.items.len());
+            (format!("restoring `{id}` would create {creates} of {all} objects"), ["update", "recreate"])
+        } else {
+            let (skipped, failed) = (self.count("skip") + self.count("unchanged"), self.count("failed"));
+            let created = self.count("created");
+            (
+                format!("restored `{id}`: {created} created, {skipped} left alone, {failed} failed"),
+                ["updated", "recreated"],
+            )
+        };
+        let others = others.into_iter().filter(|verdict| self.count(verdict) > 0);
+        others.fold(made, |text, verdict| format!("{text}, {verdict} {}", self.count(verdict)))
+    }
+
+    /// The end of an operation that gives this back.
+    pub(super) fn done(&self, json: Bytes) -> Done {
+        let outcome = self.outcome();
+        Done { outcome, exit_code: ExitCode::from(outcome), message: self.message(), result: Some(json) }
     }
 }
 
-fn item_result(backup: &Backup, plan: &Plan, item: &PlanItem, applied: Option<&Applied>, dry_run: bool) -> ItemResult {
+/// The lines of all objects.
+struct Lines<'a>(&'a Told<'a>);
+
+impl Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.items())
+    }
+}
+
+/// What a plan comes to, when nothing else is asked for. What can't be restored makes it partial.
+pub(super) fn planned(backup: &Backup, plan: &Plan, problems: Vec<Problem>) -> anyhow::Result<Done> {
+    let told = Told::new(backup, plan, Restored { problems, ..Restored::default() }, true);
+    Ok(told.done(told.json()?))
+}
+
+/// An object's verdict in a word, and the reason.
+fn verdict<'a>(item: &'a PlanItem, applied: Option<&'a Applied>) -> (&'static str, &'a str) {
+    match applied {
+        Some(Applied::Created) => ("created", ""),
+        Some(Applied::Updated) => ("updated", ""),
+        Some(Applied::Recreated) => ("recreated", ""),
+        Some(Applied::Unchanged) => ("unchanged", ""),
+        Some(Applied::Exists) => ("skip", "it appeared since the plan was made"),
+        Some(Applied::Failed(message)) => ("failed", message),
+        None => (item.verdict.word(), item.verdict.reason().unwrap_or_default()),
+    }
+}
+
+fn item_result(backup: &Backup, plan: &Plan, item: &PlanItem, restored: &Restored, dry_run: bool) -> ItemResult {
     let number = item.entry as usize;
     let entry = &backup.index.entries()[number];
     let kind = &backup.index.frame(entry).kind;
     let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
-    let (verdict, reason) = match applied {
-        Some(Applied::Created) => ("created", String::new()),
-        Some(Applied::Updated) => ("updated", String::new()),
-        Some(Applied::Recreated) => ("recreated", String::new()),
-        Some(Applied::Unchanged) => ("unchanged", String::new()),
-        Some(Applied::Exists) => ("skip", "it appeared since the plan was made".to_owned()),
-        Some(Applied::Failed(message)) => ("failed", message.clone()),
-        None => (item.verdict.word(), item.verdict.reason().unwrap_or_default().to_owned()),
-    };
+    let applied = restored.applied.get(&number);
+    let (word, reason) = verdict(item, applied);
+    let uid = restored.uids.get(&number).filter(|_| applied.is_some_and(Applied::is_written));
     let changed = plan.changed.get(&number).filter(|_| dry_run);
     ItemResult {
         kind: kind.key(),
         namespace: target.namespace,
         name: target.name,
-        verdict: verdict.to_owned(),
-        reason,
-        uid: None,
+        verdict: word.to_owned(),
+        reason: reason.to_owned(),
+        uid: uid.map(Uid::to_string),
         changes: changed.map(|changed| changed.changes.clone()).unwrap_or_default(),
     }
-}
-
-fn message(result: &RestoreResult) -> String {
-    let count = |verdict: &str| result.items.iter().filter(|item| item.verdict == verdict).count();
-    let id = &result.backup.id;
-    let (made, others) = if result.dry_run {
-        (
-            format!("restoring `{id}` would create {} of {} objects", count("create"), result.items.len()),
-            ["update", "recreate"],
-        )
-    } else {
-        let (skipped, failed) = (count("skip") + count("unchanged"), count("failed"));
-        (
-            format!("restored `{id}`: {} created, {skipped} left alone, {failed} failed", count("created")),
-            ["updated", "recreated"],
-        )
-    };
-    let others = others.into_iter().filter(|verdict| count(verdict) > 0);
-    others.fold(made, |text, verdict| format!("{text}, {verdict} {}", count(verdict)))
 }
 
 /// A run that leaves its record.
@@ -165,30 +219,30 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// Stores report, log and record. The record is written last.
-    pub(super) async fn record(self, result: &RestoreResult, outcome: Outcome) -> anyhow::Result<()> {
+    pub(super) async fn record(self, told: &Told<'_>, json: Bytes) -> anyhow::Result<()> {
         let Self { id, started, cluster, safety, store, context, events, log } = self;
-        events.note(message(result));
+        events.note(told.message());
         let ended_at = (context.now)();
-        let report = Bytes::from(serde_json::to_vec_pretty(result)?);
-        let report = commit::put_file(store, id, &context.attempt, "report.json", report).await?;
+        let report = commit::put_file(store, id, &context.attempt, "report.json", json).await?;
         let log = commit::put_file(store, id, &context.attempt, "log.jsonl.zst", log.take()?).await?;
-        let count = |verdict: &str| result.items.iter().filter(|item| item.verdict == verdict).count() as u64;
         let record = Record {
             format: FORMAT.to_owned(),
             id: id.clone(),
             attempt: context.attempt.clone(),
             cluster: cluster.to_owned(),
-            backup: result.backup.id.clone(),
-            safety,
-            plan_digest: result.plan_digest,
+            backup: told.backup.manifest.id.clone(),
+            plan_digest: told.plan.digest,
             started_at: started,
-            ended_at,
-            outcome,
-            created: count("created"),
-            updated: count("updated"),
-            recreated: count("recreated"),
-            report,
-            log,
+            end: Some(End {
+                safety,
+                ended_at,
+                outcome: told.outcome(),
+                created: told.count("created"),
+                updated: told.count("updated"),
+                recreated: told.count("recreated"),
+                report,
+                log,
+            }),
         };
         match store.create(&record_key(id), Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
             // an earlier attempt's, or our own whose answer got lost: that the restore was carried out is on record

@@ -1,8 +1,8 @@
 //! The half of an undo that is a restore: of the safety backup, onto what the restore changed.
 
-use super::super::restore::outcome;
+use super::super::restore::outcome::Told;
 use super::super::{Context, Usage, read};
-use super::{RestoreResult, means};
+use super::{RestoreResult, Written, means};
 use crate::archive::record::Record;
 use crate::cluster::discover::Discovery;
 use crate::pipeline::Error;
@@ -17,7 +17,7 @@ use crate::rules::selection::Namespaces;
 use crate::rules::verdict::Existing;
 use crate::store::Store;
 use anyhow::Context as _;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 /// What is put back.
 pub(super) struct PutBack {
@@ -35,17 +35,17 @@ pub(super) struct Back {
     pub(super) chosen: Option<PutBack>,
 }
 
-/// Plans what is put back. `written` are the uids of what the restore wrote, by kind and name.
+/// Plans what is put back.
 pub(super) async fn plan(
     undo: &Undo<'_>,
     record: &Record,
     named: &[ObjectArg],
-    written: &HashMap<String, String>,
+    written: &Written,
     discovery: &Discovery,
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Back> {
-    let Some(safety) = &record.safety else {
+    let Some(safety) = &written.safety else {
         return Ok(Back { saved: HashSet::new(), named: HashSet::new(), chosen: None });
     };
     let backup = fetch::open(store, safety).await.context("the safety backup")?;
@@ -94,14 +94,14 @@ pub(super) async fn plan(
     };
     let mut plan = plan::make(undo.cluster, store, request, undo.events).await?;
     plan.items.retain(|item| chosen.contains(&(item.entry as usize)));
-    undo.spare(&backup, &mut plan, written, &asked).await?;
+    undo.spare(&backup, &mut plan, &written.uids, &asked).await?;
     Ok(Back { saved, named: meant, chosen: Some(PutBack { backup, plan }) })
 }
 
 impl PutBack {
     /// The plan in words.
     pub(super) fn planned(&self) -> RestoreResult {
-        outcome::result(&self.backup, &self.plan, Restored::default(), true)
+        Told::new(&self.backup, &self.plan, Restored::default(), true).whole()
     }
 
     /// Puts it back.
@@ -116,7 +116,7 @@ impl PutBack {
             events: undo.events,
             cancel: undo.cancel,
         };
-        let restored = apply.run(owners).await.context("putting back")?;
-        Ok(outcome::result(&backup, &plan, restored, false))
+        let restored = apply.run(owners, &Restored::default()).await.context("putting back")?;
+        Ok(Told::new(&backup, &plan, restored, false).whole())
     }
 }

@@ -3,7 +3,6 @@
 use super::write::Deed;
 use super::{Apply, Gathered, lock};
 use crate::cluster::Error as ClusterError;
-use crate::cluster::object::Meta;
 use crate::report::{Event, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::{accounts, claims};
@@ -15,19 +14,23 @@ const TRIES: u32 = 5;
 
 impl Apply<'_> {
     /// Lets a claim's released volume take it again.
-    pub(super) async fn give_back(&self, deed: &Deed) -> Result<(), ClusterError> {
+    pub(super) async fn give_back(&self, gathered: &Mutex<Gathered>, deed: &Deed) -> Result<(), ClusterError> {
         let was = self.backup.index.entries()[deed.number].uid();
         let (Some((kind, volume)), Some(was)) = (self.plan.given_back.get(&deed.number), was) else { return Ok(()) };
         let was = was.to_string();
-        self.change(kind, volume, |live| claims::given_back(live, &deed.name, &was)).await.map(|_| ())
+        if self.change(kind, volume, |live| claims::given_back(live, &deed.name, &was)).await? {
+            let text = format!("volume `{volume}` stays with claim `{}`, to which it was given back", deed.name);
+            lock(gathered).restored.stays.push(text);
+        }
+        Ok(())
     }
 
     /// Writes the status of what was just made, where it was asked for and is a resource of its own. A failure is a problem,
     /// and not that of the create: tried again, it would find the object there and leave it alone.
-    pub(super) async fn write_status(&self, gathered: &Mutex<Gathered>, deed: &Deed, object: &Value, meta: &Meta) {
+    pub(super) async fn write_status(&self, gathered: &Mutex<Gathered>, deed: &Deed, object: &Value, uid: &str) {
         let status = object.get("status").filter(|_| self.plan.adaptation.rules().writes_status(&deed.kind));
         let Some(status) = status else { return };
-        let patch = json!({"metadata": {"uid": meta.uid}, "status": status});
+        let patch = json!({"metadata": {"uid": uid}, "status": status});
         if let Err(error) = self.cluster.merge(&deed.kind, &deed.name, Some("status"), &patch).await {
             let message = format!("it was made, but without its status: {error}");
             let problem = Problem { subject: format!("{} {}", deed.kind, deed.name), message };
@@ -48,7 +51,10 @@ impl Apply<'_> {
                 "the service account `{}` was there already, as every namespace is given its own: what it lacked was added",
                 deed.name
             );
-            lock(gathered).restored.notes.push(note);
+            let stays = format!("service account `{}` keeps what was added to it", deed.name);
+            let restored = &mut lock(gathered).restored;
+            restored.notes.push(note);
+            restored.stays.push(stays);
         }
         Ok(())
     }

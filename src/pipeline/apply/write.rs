@@ -95,11 +95,7 @@ impl Live {
 impl Apply<'_> {
     /// Writes an object as the plan says.
     pub(super) async fn write(&self, gathered: &Mutex<Gathered>, saved: &Saved) -> Result<Written, Failure> {
-        let entry = &self.backup.index.entries()[saved.number];
-        let kind = self.plan.adaptation.written_as(&self.backup.index.frame(entry).kind);
-        let object = adapt::parse(self.backup, saved.number, &saved.json);
-        let object = object.map_err(|error| Failure::Object(error.to_string()))?;
-        let deed = Deed { number: saved.number, kind, name: self.target(saved.number), saved: object };
+        let deed = self.deed(saved)?;
         match self.plan.item(saved.number) {
             Some(PlanItem { verdict: Verdict::Update, .. }) => self.update(gathered, &deed).await,
             Some(PlanItem { verdict: Verdict::Recreate, .. }) => self.recreate(gathered, deed).await,
@@ -107,18 +103,40 @@ impl Apply<'_> {
         }
     }
 
+    fn deed(&self, saved: &Saved) -> Result<Deed, Failure> {
+        let kind = self.kind(saved.number);
+        let object = adapt::parse(self.backup, saved.number, &saved.json);
+        let object = object.map_err(|error| Failure::Object(error.to_string()))?;
+        Ok(Deed { number: saved.number, kind, name: self.target(saved.number), saved: object })
+    }
+
+    /// Writes the status of what an earlier attempt made, which may have been killed in between.
+    pub(super) async fn complete_status(
+        &self,
+        gathered: &Mutex<Gathered>,
+        saved: &Saved,
+        uid: &str,
+    ) -> Result<(), Failure> {
+        let mut deed = self.deed(saved)?;
+        let mut object = std::mem::take(&mut deed.saved);
+        let applied = self.plan.adaptation.apply(&deed.kind, &mut object);
+        applied.map_err(|error| Failure::Object(error.to_string()))?;
+        self.write_status(gathered, &deed, &object, uid).await;
+        Ok(())
+    }
+
     async fn create(&self, gathered: &Mutex<Gathered>, mut deed: Deed) -> Result<Written, Failure> {
         let saved = std::mem::take(&mut deed.saved);
         let (kind, name) = (&deed.kind, &deed.name);
         let object = self.adapted(gathered, &deed, saved)?;
         let body = text(&object)?;
-        self.give_back(&deed).await?;
+        self.give_back(gathered, &deed).await?;
         let mut created = self.cluster.create(kind, name, body.clone()).await?;
         if created == Created::Exists && kind.is("namespaces") && self.is_gone_at_last(kind, name).await? {
             created = self.cluster.create(kind, name, body).await?;
         }
         match &created {
-            Created::Made(meta) => self.write_status(gathered, &deed, &object, meta).await,
+            Created::Made(meta) => self.write_status(gathered, &deed, &object, &meta.uid).await,
             Created::Exists if kind.is("serviceaccounts") => self.complete(gathered, &deed, &object).await?,
             Created::Exists => (),
         }

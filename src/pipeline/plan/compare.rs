@@ -3,6 +3,7 @@
 
 use super::super::adapt;
 use super::super::walk::{self, Load, Saved};
+use super::pages::Comparing;
 use super::{Changed, Plan};
 use crate::cluster::Cluster;
 use crate::pipeline::Error;
@@ -46,7 +47,7 @@ impl Plan {
 }
 
 /// What came of one comparison.
-struct Found {
+pub(super) struct Found {
     number: usize,
     verdict: Verdict,
     changes: Vec<Change>,
@@ -66,11 +67,13 @@ pub(super) async fn all(
         let plan = &*plan;
         let one = |saved: Saved| async move { one(cluster, backup, plan, existing, &saved).await };
         let mut shown = 0;
-        walk::each(store, backup, numbers, Load::WithLive, one, |result: Result<Found, Error>| match result {
+        let mut tell = |result: Result<Found, Error>| match result {
             Ok(Found { verdict: Verdict::Unchanged, .. }) => (), // most are, and take no memory
             other => found.push(other.map(|found| kept(found, backup, &mut shown))),
-        })
-        .await?;
+        };
+        let listed = Comparing { cluster, store, backup, plan, existing };
+        let left = listed.by_pages(numbers, &mut tell).await?;
+        walk::each(store, backup, &left, Load::WithLive, one, tell).await?;
     }
     numbers.iter().for_each(|number| plan.decide(*number, Verdict::Unchanged));
     for found in found {
@@ -108,19 +111,32 @@ async fn one(
     let number = saved.number;
     let entry = &backup.index.entries()[number];
     let kind = &backup.index.frame(entry).kind;
-    let object = adapt::parse(backup, number, &saved.json)?;
     let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
     let kind = &plan.adaptation.written_as(kind);
     let Some(live) = cluster.get(kind, &target).await? else {
         return Ok(Found { number, verdict: Verdict::Create, changes: Vec::new() }); // it went meanwhile
     };
     let live: Value = adapt::live(kind, &target, &live)?;
-    let compared = match plan.against(kind, object, &live, &plan.owners) {
+    judged(backup, plan, existing, number, &saved.json, &live)
+}
+
+/// Compares one object with what stands in its place.
+pub(super) fn judged(
+    backup: &Backup,
+    plan: &Plan,
+    existing: Existing,
+    number: usize,
+    json: &[u8],
+    live: &Value,
+) -> Result<Found, Error> {
+    let object = adapt::parse(backup, number, json)?;
+    let kind = &plan.adaptation.written_as(&backup.index.frame(&backup.index.entries()[number]).kind);
+    let compared = match plan.against(kind, object, live, &plan.owners) {
         Ok(compared) => compared,
         Err(error) => {
             return Ok(Found { number, verdict: Verdict::Refused(error.to_string().into()), changes: Vec::new() });
         }
     };
-    let verdict = verdict::compared(existing, kind, &live, &compared.changes);
+    let verdict = verdict::compared(existing, kind, live, &compared.changes);
     Ok(Found { number, verdict, changes: compared.changes })
 }

@@ -6,7 +6,6 @@ use super::super::adapt::Adaptation;
 use super::super::fetch::Backup;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
-use crate::cluster::object::FIELD_MANAGER;
 use crate::resource::Kind;
 use crate::rules::owners::Uid;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -27,7 +26,7 @@ pub(super) struct Live {
     pub(super) same: bool,
     /// Its uid.
     pub(super) uid: Uid,
-    /// Whether the API server notes us as one of its managers.
+    /// Whether the API server notes this very run as one of its managers.
     pub(super) ours: bool,
 }
 
@@ -84,13 +83,13 @@ impl<'a> Wanted<'a> {
         place(self.backup, self.adaptation, &self.kind, number)
     }
 
-    fn find(&self, metadata: &Metadata<'_>) -> Option<Live> {
+    fn find(&self, metadata: &Metadata<'_>, manager: &str) -> Option<Live> {
         let wanted = (metadata.namespace.as_deref().unwrap_or(""), &*metadata.name);
         let at = self.entries.binary_search_by(|number| self.place(*number).cmp(&wanted)).ok()?;
         let (number, uid) = (self.entries[at], Uid::parse(&metadata.uid));
         let version = metadata.resource_version.parse().unwrap_or(0);
         let same = self.backup.index.entries()[number as usize].is_state(&uid, version);
-        let ours = metadata.managed_fields.iter().any(|fields| fields.manager == FIELD_MANAGER);
+        let ours = metadata.managed_fields.iter().any(|fields| fields.manager == manager);
         Some(Live { entry: number, same, uid, ours })
     }
 }
@@ -132,7 +131,7 @@ impl Existing {
                 let home =
                     listed.metadata.namespace.as_deref().or(kind.is("namespaces").then_some(&*listed.metadata.name));
                 let goes = home.is_some_and(|home| namespaces.get(home) == Some(&true));
-                wanted.find(&listed.metadata).filter(|_| !goes)
+                wanted.find(&listed.metadata, cluster.manager()).filter(|_| !goes)
             };
             cluster.pick(kind, namespace, pick)
         });
@@ -148,7 +147,7 @@ impl Existing {
         self.live.get(at)
     }
 
-    /// The objects that the API server notes us as a manager of, by entry.
+    /// The objects that the API server notes this very run as a manager of, by entry.
     pub(super) fn ours(&self) -> impl Iterator<Item = (usize, &Uid)> {
         self.live.iter().filter(|live| live.ours).map(|live| (live.entry as usize, &live.uid))
     }

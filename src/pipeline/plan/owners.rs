@@ -1,6 +1,6 @@
 //! Owners that a backup doesn't hold and that the cluster has as they were: in a safety backup most are.
 
-use super::{Plan, text_of};
+use super::{Plan, head_of};
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::pipeline::fetch::{self, Backup};
@@ -51,9 +51,9 @@ pub(super) async fn find(
     fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
         let mut read = || {
             for &number in by_frame.get(&frame).into_iter().flatten() {
-                let text = text_of(backup, number, &tar)?;
+                let head = head_of(backup, number, &tar)?;
                 let entry = &backup.index.entries()[number];
-                let Ok(object) = serde_json::from_str::<Object>(text) else { continue };
+                let Ok(object) = serde_json::from_str::<Object>(head.raw()) else { continue };
                 for reference in object.metadata.owner_references {
                     let is_kind =
                         |kind: &&Kind| kind.kind == reference.kind && kind.api_version() == reference.api_version;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::rules::adapt::AdaptOptions;
+use crate::rules::head::Head;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::testing::kind;
 use serde_json::json;
@@ -14,7 +15,7 @@ fn notes(adapt: &Adapt, other_cluster: bool, objects: &[(&str, Value)]) -> Vec<S
     for (number, (key, object)) in objects.iter().enumerate() {
         let (kind, raw) = (kind(key, "X"), object.to_string());
         let facts = Facts::of(&kind, &raw).unwrap();
-        survey.look(u32::try_from(number).unwrap(), &kind, &facts, &raw).unwrap();
+        survey.look(u32::try_from(number).unwrap(), &kind, &facts, &Head::of(&raw).unwrap()).unwrap();
     }
     survey.notes(|_| true, |number| format!("#{number}"))
 }
@@ -177,7 +178,7 @@ fn what_flags_change_is_counted_and_what_they_miss_is_told() {
     assert_eq!(found, expected);
     let mut survey = Survey::new(&adapt, false);
     let kind = kind("services", "Service");
-    survey.look(7, &kind, &Facts::default(), &service.to_string()).unwrap();
+    survey.look(7, &kind, &Facts::default(), &Head::of(&service.to_string()).unwrap()).unwrap();
     let refused = survey.refused(7).unwrap();
     assert!(refused.contains("modifier rule 1") && !refused.contains('\n'), "{refused}");
     assert_eq!(survey.refused(8), None);
@@ -204,7 +205,9 @@ fn only_a_few_are_named_and_only_those_that_count() {
     let none = adapt(AdaptOptions::default(), &[]);
     let mut survey = Survey::new(&none, false);
     for number in 0..6 {
-        survey.look(number, &kind("roles.rbac.authorization.k8s.io", "Role"), &Facts::default(), "{}").unwrap();
+        survey
+            .look(number, &kind("roles.rbac.authorization.k8s.io", "Role"), &Facts::default(), &Head::of("{}").unwrap())
+            .unwrap();
     }
     let found = survey.notes(|number| number > 0, |number| format!("#{number}"));
     assert!(found[0].starts_with("5 roles and bindings (#1, #2, #3 and 2 more): "), "{found:?}");
@@ -219,7 +222,7 @@ fn definitions_without_a_status_subresource_are_known() {
     for (name, subresources) in [("a.x.io", json!({})), ("b.x.io", json!({"status": {}}))] {
         let raw =
             json!({"metadata": {"name": name}, "spec": {"versions": [{"name": "v1", "subresources": subresources}]}});
-        survey.look(0, &definitions, &Facts::default(), &raw.to_string()).unwrap();
+        survey.look(0, &definitions, &Facts::default(), &Head::of(&raw.to_string()).unwrap()).unwrap();
     }
     assert_eq!(survey.plain_status().iter().collect::<Vec<_>>(), ["a.x.io"]);
 }

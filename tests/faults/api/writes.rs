@@ -25,6 +25,9 @@ impl State {
         if KINDS[number].resource == "customresourcedefinitions" {
             object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
         }
+        if KINDS[number].custom && self.statuses {
+            object.as_object_mut().unwrap().remove("status");
+        }
         if asked.is_dry_run(body) {
             return (201, None, object.to_string());
         }
