@@ -25,7 +25,7 @@ pub struct Omission {
     pub subject: String,
     /// The rule or flag that says so.
     pub rule: String,
-    /// How many objects; `None` where nobody counted them.
+    /// How many objects; `None` where they were not read, nor counted by the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<u64>,
 }

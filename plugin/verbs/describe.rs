@@ -88,8 +88,8 @@ fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp
     section(&mut text, "Problems", &problems.collect::<String>());
     section(&mut text, "Hooks", &hooks(&report.hooks, screen));
     let omissions = report.omissions.iter().map(|omission| {
-        let objects = omission.objects.map(|objects| format!(" ({})", count(objects, "object"))).unwrap_or_default();
-        format!("{}{objects}: {}\n", safe(&omission.subject), safe(&omission.rule))
+        let objects = omission.objects.map_or_else(|| "not read".to_owned(), |objects| count(objects, "object"));
+        format!("{} ({objects}): {}\n", safe(&omission.subject), safe(&omission.rule))
     });
     section(&mut text, "Left out", &omissions.collect::<String>());
     text

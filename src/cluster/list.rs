@@ -64,11 +64,21 @@ pub struct ListMeta {
     /// Where the next page begins; empty on the last one.
     #[serde(rename = "continue")]
     pub token: String,
+    /// How many objects come after this page, where the API server says so.
+    #[serde(rename = "remainingItemCount")]
+    pub remaining: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct MetaOnly {
     metadata: ListMeta,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 /// What a metadata-only list tells of an object.
@@ -121,23 +131,33 @@ impl Cluster {
         Ok(Box::pin(chunks(call.what, response.into_body())))
     }
 
-    /// The revision at which a kind's newest list is, at the price of one object.
+    /// The revision at which a kind's newest list is, at the price of one object; of all namespaces or of one.
     ///
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
-    pub async fn revision(&self, kind: &Kind) -> Result<String, Error> {
-        let page = Page {
-            kind,
-            namespace: None,
-            revision: None,
-            token: None,
-            name: None,
-            selector: None,
-            limit: 1,
-            tries: TRIES,
-        };
+    pub async fn revision(&self, kind: &Kind, namespace: Option<&str>) -> Result<String, Error> {
+        let page =
+            Page { kind, namespace, revision: None, token: None, name: None, selector: None, limit: 1, tries: TRIES };
         let call = Call { accept: METADATA, ..page.call() };
         Ok(self.json::<MetaOnly>(&call).await?.metadata.resource_version)
+    }
+
+    /// How many objects a kind had at a revision, at the price of one: what etcd counts at it (a list without selectors
+    /// states how many follow a page). `None` where the API server doesn't say, or says it of another revision.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries; 410 where the revision is no longer kept.
+    pub async fn count_at(&self, kind: &Kind, namespace: Option<&str>, revision: &str) -> Result<Option<u64>, Error> {
+        let revision = Some(revision);
+        let page = Page { kind, namespace, revision, token: None, name: None, selector: None, limit: 1, tries: TRIES };
+        let call = Call { accept: METADATA, ..page.call() };
+        let Counted { metadata, items } = self.json(&call).await?;
+        let first = items.map_or(0, |items| items.len() as u64);
+        Ok(match metadata {
+            ListMeta { resource_version, .. } if Some(resource_version.as_str()) != revision => None,
+            ListMeta { token, .. } if token.is_empty() => Some(first),
+            ListMeta { remaining, .. } => remaining.map(|remaining| first + remaining),
+        })
     }
 
     /// Names and uids of all objects of a kind, page by page, without their content.

@@ -1,7 +1,9 @@
-//! `ns --explain` and `cluster --explain`: the lists of a backup, and nothing written. No hook runs.
+//! `ns --explain` and `cluster --explain`: the lists of a backup, and nothing written. No hook runs; those that would are
+//! named.
 
 use super::backup::BackupTask;
 use super::backup::target::Target;
+use super::hooks::{Around, NamedHook};
 use super::{Context, Done};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
@@ -31,6 +33,9 @@ pub struct Explanation {
     pub omissions: Vec<Omission>,
     /// What could not be saved.
     pub problems: Vec<Problem>,
+    /// The commands that would run in pods.
+    #[serde(default)]
+    pub hooks: Vec<NamedHook>,
 }
 
 /// The objects of a kind that would be saved for one reason.
@@ -57,6 +62,9 @@ pub async fn run(id: &BackupId, task: &BackupTask, cluster: &Cluster, context: &
     events.phase(Phase::Discovering);
     let mut target = until_cancelled(&context.cancel, Target::discover(&task.selection, cluster, events)).await?;
     events.phase(Phase::Planning);
+    let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
+    let named = async { Ok::<_, crate::pipeline::Error>(around.named().await) };
+    let (hooks, mut found) = until_cancelled(&context.cancel, named).await?;
     let mut request = target.request(id, task, context);
     let seen = loop {
         let pin = target.pin(task, cluster, context, events).await?;
@@ -71,10 +79,12 @@ pub async fn run(id: &BackupId, task: &BackupTask, cluster: &Cluster, context: &
     let (mut problems, mut omissions) = (seen.problems, seen.omissions);
     problems.append(&mut target.problems);
     omissions.append(&mut target.omissions);
+    problems.append(&mut found.problems);
+    omissions.append(&mut found.omissions);
     let outcome = if problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     let message = format!("a backup would hold {} objects; nothing was written", seen.counts.objects);
     let namespaces = target.namespaces();
-    let explained = Explanation { selection: task.selection.clone(), namespaces, taken, omissions, problems };
+    let explained = Explanation { selection: task.selection.clone(), namespaces, taken, omissions, problems, hooks };
     let result = Some(Bytes::from(serde_json::to_vec(&explained)?));
     Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result })
 }

@@ -71,6 +71,24 @@ pub struct HookReport {
     pub message: Option<String>,
 }
 
+/// A hook that a backup would run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedHook {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The container in it.
+    pub container: String,
+    /// Before or after.
+    pub when: When,
+    /// The program; its arguments may hold a password and are left out.
+    pub command: String,
+    /// The annotation that asks for it.
+    pub annotation: String,
+}
+
 /// What hooks add to a backup's report.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
@@ -160,6 +178,24 @@ impl<'a> Around<'a> {
             Ok(result) => (result, ran),
             Err(panic) => resume_unwind(panic),
         }
+    }
+
+    /// The hooks that would run, and none is.
+    pub(super) async fn named(self) -> (Vec<NamedHook>, Ran) {
+        let mut ran = Ran::default();
+        let pods = self.chosen(&mut ran).await;
+        let named = pods.iter().flat_map(|pod| {
+            let hooks = [When::Pre, When::Post].into_iter().filter_map(|when| pod.hook(when));
+            hooks.map(|hook| NamedHook {
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+                container: hook.container.clone(),
+                when: hook.when,
+                command: program(hook),
+                annotation: hook.annotation.to_owned(),
+            })
+        });
+        (named.collect(), ran)
     }
 
     fn problem(&self, ran: &mut Ran, subject: impl Into<String>, message: impl Into<String>) {

@@ -23,6 +23,7 @@ mod kind;
 mod list;
 mod look;
 pub mod named;
+mod others;
 pub mod pin;
 mod select;
 
@@ -45,6 +46,7 @@ use crate::rules::volumes::Claim;
 use crate::store::Store;
 use futures::{StreamExt, stream};
 use list::{Item, ListTask, Listed};
+use others::Others;
 use pin::Pin;
 use select::Picked;
 use serde::{Deserialize, Serialize};
@@ -147,6 +149,7 @@ struct Gathered {
     counts: Counts,
     pin: Pin,
     picked: Picked,
+    others: Others,
     /// Objects saved only because others need them: names by kind.
     needed: BTreeMap<String, BTreeSet<String>>,
 }
@@ -202,6 +205,7 @@ impl<'a> Saving<'a> {
             counts: Counts::default(),
             pin,
             picked: Picked::default(),
+            others: Others::default(),
             needed: BTreeMap::new(),
         };
         Self { cluster, request, events, buffers: Buffers::default(), gathered: Mutex::new(gathered) }
@@ -229,6 +233,7 @@ impl<'a> Saving<'a> {
         let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
         self.list_all(select::own_lists(&kinds, self.request), filled).await?;
         self.check_found()?;
+        others::count(self).await;
         if self.finds_needs() { closure::cluster_scoped(self, filled).await } else { Ok(()) }
     }
 
@@ -281,7 +286,7 @@ impl<'a> Saving<'a> {
         let counts = Counts { bytes_stored: objects.size + index.size, ..gathered.counts };
         Ok(Saved {
             kinds: gathered.kinds(),
-            omissions: gathered.omissions(),
+            omissions: gathered.omissions(self.request.chosen),
             objects,
             index,
             problems: gathered.problems,
@@ -305,8 +310,8 @@ impl Gathered {
         held.map(report).collect()
     }
 
-    /// What rules left out.
-    fn omissions(&self) -> Vec<Omission> {
+    /// What rules and flags left out.
+    fn omissions(&self, chosen: &Chosen) -> Vec<Omission> {
         let omissions = self.kinds.iter().flat_map(|(kind, listed)| {
             let omission = |(rule, objects): (&&str, &u64)| Omission {
                 subject: kind.key(),
@@ -320,7 +325,8 @@ impl Gathered {
             rule: claims::SKIPPED.to_owned(),
             objects: Some(self.skipped_claims),
         };
-        omissions.chain((self.skipped_claims > 0).then_some(claims)).collect()
+        let claims = (self.skipped_claims > 0).then_some(claims);
+        omissions.chain(self.others.omissions(chosen)).chain(claims).collect()
     }
 }
 

@@ -52,6 +52,8 @@ pub enum OnError {
 pub struct Hook {
     /// Before or after.
     pub when: When,
+    /// The annotation that asks for it.
+    pub annotation: &'static str,
     /// The container in the pod.
     pub container: String,
     /// The program and its arguments; at least the program.
@@ -314,7 +316,14 @@ impl Reading<'_> {
         let keys = chosen?;
         let (command, container) = (self.command(keys.command), self.container(keys.container));
         let (timeout, on_error) = (self.timeout(keys.timeout), self.on_error(keys.on_error));
-        Some(Hook { when, container: container?, command: command?, timeout: timeout?, on_error: on_error? })
+        Some(Hook {
+            when,
+            annotation: keys.command,
+            container: container?,
+            command: command?,
+            timeout: timeout?,
+            on_error: on_error?,
+        })
     }
 
     /// A JSON array of words as it is, or one word. No shell: none needs to be in the container.

@@ -4,6 +4,7 @@ use crate::planted::{PLANTED, helm_release};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -99,8 +100,45 @@ impl Ran {
     }
 }
 
+/// Keeps the log of every pod for `tests/leaks`: the node removes it with the pod, so each gets a second name as soon as
+/// it is there.
+fn keep_logs() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        std::thread::spawn(|| {
+            loop {
+                for name in ["a", "b"] {
+                    let clusters = clusters();
+                    let clusters = Path::new(&clusters);
+                    link_files(&clusters.join(name).join("node/var/log/pods"), &clusters.join("logs").join(name));
+                }
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        });
+    });
+}
+
+/// Gives each file below a folder a second name below another one, of which its inode is a part: a log that is rotated
+/// is another one. What goes away meanwhile is passed over.
+fn link_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        let (Ok(kind), path) = (entry.file_type(), entry.path()) else { continue };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if kind.is_dir() {
+            link_files(&path, &to.join(name));
+        } else if kind.is_file() {
+            let kept = to.join(format!("{name}.{}", entry.ino()));
+            if !kept.exists() {
+                _ = std::fs::create_dir_all(to);
+                _ = std::fs::hard_link(&path, kept);
+            }
+        }
+    }
+}
+
 /// `kubectl-backup ARGS` against a cluster, as a user runs it.
 pub(crate) fn backup_command(cluster: ClusterName, args: &[&str]) -> Command {
+    keep_logs();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"));
     command.args(args).env("KUBECONFIG", world().of(cluster, "KUBECONFIG")).env("NO_COLOR", "1").stdin(Stdio::null());
     for name in ["AWS_PROFILE", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {

@@ -171,7 +171,12 @@ fn only_pods_that_are_selected_are_asked() {
     kubectl(A, &["label", "-n", &namespace.name, "pod", "db", "app=db"]).exits(0);
     let at = ["--location", &location.url, "--install-namespace", INSTALL];
     let run = |args: &[&str]| backup(A, &[&["ns", &namespace.name], args, &at].concat()).exits(0);
-    run(&["--explain"]);
+    let told = run(&["--explain"]).stdout;
+    let line = |pod: &str| told.lines().find(|line| line.contains(&format!("{}/{pod}", namespace.name)));
+    let words = |pod: &str| line(pod).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let expected = |pod: &str| Some(format!("pre {}/{pod} main sh kubectl-backup/pre", namespace.name));
+    assert_eq!((words("db"), words("web")), (expected("db"), expected("web")), "{told}");
+    assert!(!told.contains("/shared/log"), "arguments may hold a password: {told}");
     run(&["--include", "cm"]);
     assert_eq!(in_pod(&namespace, "db", "cat /shared/log"), "", "neither by a look nor without pods");
     run(&["-l", "app=db"]);

@@ -48,6 +48,17 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// How many objects of a kind a report says the flags left out, by a rule.
+fn others(report: &Value, subject: &str, rule: &str) -> Option<u64> {
+    let omissions = report["omissions"].as_array().expect("omissions");
+    omissions.iter().find(|one| one["subject"] == subject && one["rule"] == rule)?["objects"].as_u64()
+}
+
+/// How many objects of a kind there are.
+fn there(namespace: &TempNamespace, kind: &str) -> u64 {
+    get(A, &["-n", &namespace.name, kind])["items"].as_array().expect("items").len() as u64
+}
+
 /// The rules of a report's omissions about something.
 fn omitted<'a>(report: &'a Value, subject: &str) -> Vec<&'a str> {
     let omissions = report["omissions"].as_array().expect("omissions");
@@ -65,12 +76,21 @@ fn labels_of_several_selectors_and_the_namespace_with_them() {
     assert_eq!(manifest["selection"], "-l 'app=web,tier in (front, back)'");
     let consistency = &manifest["consistency"];
     assert!(consistency["revision"].is_string() && consistency["unpinned"].is_null(), "{consistency}");
-    assert_eq!(omitted(&report, "objects with other labels"), ["-l 'app=web,tier in (front, back)'"]);
+    // the API server has counted what it passed over
+    let rule = "-l 'app=web,tier in (front, back)'";
+    assert_eq!(others(&report, "configmaps", rule), Some(there(&namespace, "configmaps") - 1), "{report}");
+    for kind in ["secrets", "serviceaccounts"] {
+        assert_eq!(others(&report, kind, rule), Some(there(&namespace, kind)), "{kind}: {report}");
+    }
+    assert_eq!(omitted(&report, "other objects"), [""; 0]);
     assert_eq!(report["selection"]["selectors"], json!(["app=web,tier in (front, back)"]));
     // several, of which one has to match
     let (held, _, report) = selected(&["ns", name, "-l", "app=web", "-l", "size>9", "--parallel", "1"], &location);
     assert_eq!(held, set(&["configmaps/web", "configmaps/db", &of_namespace]));
-    assert_eq!(omitted(&report, "configmaps"), ["label kubectl-backup/exclude=true"]);
+    assert_eq!(omitted(&report, "configmaps"), ["label kubectl-backup/exclude=true", "-l 'app=web' or -l 'size>9'"]);
+    // of ours and the root certificates: two are taken, one is left out by its own label
+    let rest = there(&namespace, "configmaps") - 3;
+    assert_eq!(others(&report, "configmaps", "-l 'app=web' or -l 'size>9'"), Some(rest));
     let (held, ..) = selected(&["ns", name, "-l", "!app", "--include", "cm", "--exclude", "secrets"], &location);
     assert_eq!(held, set(&["configmaps/plain", "configmaps/kube-root-ca.crt", &of_namespace]));
     let described = backup(A, &["describe", "latest", "--location", &location.url]).exits(0).stdout;
@@ -100,7 +120,12 @@ fn kinds_and_names_and_what_is_said_of_the_rest() {
     let (held, manifest, report) = selected(&["ns", name, "cm/web", "secret/left"], &location);
     assert_eq!(held, set(&["configmaps/web", "secrets/left", &of_namespace]));
     assert_eq!(manifest["selection"], "cm/web secret/left");
-    assert_eq!(omitted(&report, "all other objects"), ["only cm/web, secret/left is named"]);
+    let rule = "only cm/web, secret/left is named";
+    assert_eq!(omitted(&report, "all other kinds"), [rule]);
+    let rest = ["configmaps", "secrets"].map(|kind| (others(&report, kind, rule), there(&namespace, kind) - 1));
+    assert!(rest.iter().all(|(told, there)| *told == Some(*there)), "{rest:?}");
+    let described = backup(A, &["describe", "latest", "--location", &location.url]).exits(0).stdout;
+    assert!(described.contains(&format!("all other kinds (not read): {rule}")), "{described}");
     let (held, ..) = selected(&["ns", name, "cm/plain", "-l", "app=db"], &location);
     assert_eq!(held, set(&["configmaps/plain", "configmaps/db", "secrets/db", &of_namespace]));
 

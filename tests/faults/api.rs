@@ -269,7 +269,12 @@ impl Asked {
         let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
         let mut name = format!("{method} {path}");
         if metadata_only {
-            name += if query.get("limit").is_some_and(|limit| limit == "1") { " revision" } else { " names" };
+            let one = query.get("limit").is_some_and(|limit| limit == "1");
+            name += match (one, query.contains_key("resourceVersion")) {
+                (true, false) => " revision",
+                (true, true) => " count",
+                _ => " names",
+            };
         }
         if let Some(selector) = query.get("fieldSelector") {
             name += &format!(" {selector}");
@@ -402,6 +407,7 @@ impl State {
             matching.filter(|(place, ..)| after.is_empty() || *place > after.as_str()).collect()
         };
         let is_last = left.len() <= limit;
+        let remaining = left.len().saturating_sub(limit);
         left.truncate(limit);
         let taken = left;
         let unreadable = |place: &str| self.broken.iter().any(|(of, at)| *of == kind && (at.is_empty() || at == place));
@@ -412,7 +418,14 @@ impl State {
             Some((last, ..)) if !is_last => format!("{revision}:{}:{last}", page + 1),
             _ => String::new(),
         };
-        let meta = json!({"resourceVersion": revision.to_string(), "continue": token});
+        let mut meta = json!({"resourceVersion": revision.to_string(), "continue": token});
+        // not where a selector is given, nor by every aggregated API
+        if !is_last
+            && !def.own_counter
+            && !["fieldSelector", "labelSelector"].iter().any(|key| asked.query.contains_key(*key))
+        {
+            meta["remainingItemCount"] = json!(remaining);
+        }
         let text_of = |(_, text, meta): &(&str, &str, &str)| {
             if asked.metadata_only { format!("{{\"metadata\":{meta}}}") } else { (*text).to_owned() }
         };

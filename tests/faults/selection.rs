@@ -157,3 +157,88 @@ async fn a_busy_api_server_is_left_alone_for_as_long_as_it_asks() {
     let waited = begun.elapsed().as_secs_f32();
     assert!((3.0..4.0).contains(&waited), "{waited} s instead of 3");
 }
+
+/// What a report says was left out of a kind, by rule.
+fn left_out(backup: &Backup, subject: &str) -> Vec<(String, Option<u64>)> {
+    let omissions = backup.report.omissions.iter().filter(|omission| omission.subject == subject);
+    omissions.map(|omission| (omission.rule.clone(), omission.objects)).collect()
+}
+
+async fn selected(api: &Api, selection: Selection) -> Backup {
+    let folder = folder();
+    let bucket = Bucket::new(folder.path()).await;
+    let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
+    let result = Worker::default().back_up_task(task, api, &bucket).await;
+    assert!(result.is_ok(), "{}", ending(&result));
+    read_archive(&bucket, "selected").await
+}
+
+fn one(rule: &str, objects: Option<u64>) -> Vec<(String, Option<u64>)> {
+    vec![(rule.to_owned(), objects)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_flags_leave_out_is_counted_where_that_can_be_done_for_certain() {
+    let mut world = World::full();
+    world.put("configmaps", Some("shop"), "web", r#","labels":{"app":"web"}"#, r#""data":{}"#);
+    let selector = |text: &str| Selector::parse(text).unwrap();
+    let shop = Selection::of_namespaces(vec!["shop".to_owned()]);
+    let matching =
+        |texts: &[&str]| Selection { selectors: texts.iter().map(|text| selector(text)).collect(), ..shop.clone() };
+    // the API server looks at one selector, and counts what we don't read; we look at several
+    for (texts, rule) in [(&["app=web"][..], "-l 'app=web'"), (&["app=web", "app=no"], "-l 'app=web' or -l 'app=no'")] {
+        let backup = selected(&Api::new(world.clone()), matching(texts)).await;
+        assert_eq!(left_out(&backup, "configmaps"), one(rule, Some(7)), "settings, gone-soon, not-me");
+        assert_eq!(left_out(&backup, "orders.shop.example"), one(rule, Some(5)));
+        assert_eq!(
+            left_out(&backup, "events"),
+            one("events tell what happened, expire within hours and are never restored", None)
+        );
+        assert_eq!(left_out(&backup, "gauges.own.example"), one(rule, Some(1)), "at a revision of its own");
+        assert_eq!(left_out(&backup, "other objects"), [] as [_; 0]);
+    }
+    // by name: of their kind, and nothing is asked about the other kinds
+    let api = Api::new(world);
+    let objects = vec![ObjectArg::parse("configmap/web").unwrap(), ObjectArg::parse("configmap/settings-1").unwrap()];
+    let backup = selected(&api, Selection { objects, ..shop }).await;
+    let rule = "only configmap/web, configmap/settings-1 is named";
+    assert_eq!(left_out(&backup, "configmaps"), one(rule, Some(6)));
+    assert_eq!(left_out(&backup, "all other kinds"), one(rule, None));
+    let counts = lists_of(&api, " count");
+    assert_eq!((counts, lists_of(&api, "/secrets")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_of_another_revision_or_none_is_not_told() {
+    let api = many();
+    api.fault("GET /api/v1/namespaces/team-03/configmaps count", None, Fault::Status(410));
+    let objects = vec![ObjectArg::parse("configmap/settings").unwrap()];
+    let names = (0..4).map(|number| format!("team-{number:02}")).collect();
+    let backup = selected(&api, Selection { objects, ..Selection::of_namespaces(names) }).await;
+    assert_eq!(left_out(&backup, "configmaps"), [] as [_; 0]);
+    assert_eq!(left_out(&backup, "other objects"), one("only configmap/settings is named", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_that_are_named_need_not_be_listed() {
+    let api = Api::new(World::full());
+    for name in ["", " names", " revision", " metadata.name=shop"] {
+        api.fault(&format!("GET /api/v1/namespaces{name}"), None, Fault::Status(403));
+    }
+    let backup = selected(&api, Selection::of_namespaces(vec!["shop".to_owned()])).await;
+    assert_eq!((backup.manifest.outcome, &backup.report.problems), (Outcome::Complete, &Vec::new()));
+    assert!(backup.objects.contains_key("resources/namespaces/cluster/shop.json"));
+    let consistency = &backup.manifest.consistency;
+    assert!(consistency.revision.is_some(), "{consistency:?}");
+    let unpinned: Vec<&str> = consistency.unpinned.iter().map(|one| one.kind.as_str()).collect();
+    assert_eq!(unpinned, ["gauges.own.example", "namespaces"]);
+
+    let folder = folder();
+    let bucket = Bucket::new(folder.path()).await;
+    let at =
+        |name: &str| BackupTask { selection: Selection::of_namespaces(vec![name.to_owned()]), ..BackupTask::default() };
+    let result = Worker::default().back_up_task(at("shpo"), &api, &bucket).await;
+    assert!(ending(&result).starts_with("NotFound: there is no namespace `shpo`"), "{}", ending(&result));
+    let result = Worker::default().back_up_task(at("sho*"), &api, &bucket).await;
+    assert!(ending(&result).contains("listing namespaces"), "{}", ending(&result));
+}

@@ -1,5 +1,5 @@
-//! No Secret value and no credential in anything that a run of `tests/e2e` left behind: the logs of all pods as the node
-//! keeps them, every Job, ConfigMap and event, what the commands printed, and what stands in the bucket, but for the
+//! No Secret value and no credential in anything that a run of `tests/e2e` left behind: the logs of all pods, also of those
+//! that are gone, every Job, ConfigMap and event, what the commands printed, and what stands in the bucket, but for the
 //! objects themselves. `tests/run.sh` starts this after the e2e tests, on the same clusters.
 //!
 //! Each of those tests has values in its namespace's Secrets that stand nowhere else (`tests/e2e/planted.rs`); they are
@@ -69,6 +69,17 @@ fn pods_logs() {
     let debug = logs.iter().filter(|log| log.text.contains(" DEBUG ")).count();
     assert!(debug >= 3, "only {debug} logs tell everything: a backup's, a show's and a restore's should");
     assert_eq!(check(&logs, 20, "logs of pods"), [""; 0]);
+}
+
+#[test]
+fn logs_of_pods_that_are_gone_are_looked_at_too() {
+    let logs = places::pod_logs();
+    let missing: Vec<String> = places::started_pods()
+        .into_iter()
+        .filter(|(uid, _)| !logs.iter().any(|log| log.place.contains(uid.as_str())))
+        .map(|(_, about)| about)
+        .collect();
+    assert_eq!(missing, [""; 0], "pods that ran and whose logs were not looked at");
 }
 
 #[test]

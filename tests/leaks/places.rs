@@ -61,9 +61,29 @@ fn texts(folder: &Path) -> Vec<Found> {
     paths.into_iter().filter_map(text).collect()
 }
 
-/// What the pods wrote, as the node keeps it.
+/// What the pods wrote: as the e2e tests have kept it, and what the node still has.
 pub(crate) fn pod_logs() -> Vec<Found> {
-    clusters().iter().flat_map(|(name, _)| texts(&root().join(name).join("node/var/log/pods"))).collect()
+    let kept = texts(&root().join("logs"));
+    let there = clusters().into_iter().flat_map(|(name, _)| texts(&root().join(name).join("node/var/log/pods")));
+    kept.into_iter().chain(there).collect()
+}
+
+/// The uids of the pods of which a container was started, as far as their events are kept: an hour, or as long as their
+/// namespace.
+pub(crate) fn started_pods() -> BTreeMap<String, String> {
+    let mut started = BTreeMap::new();
+    for (name, env) in clusters() {
+        let mut kubectl = Command::new(Path::new(&env["BIN"]).join("kubectl"));
+        let args = ["get", "events", "-A", "--field-selector=reason=Started,involvedObject.kind=Pod", "-o", "json"];
+        kubectl.args(args).env("KUBECONFIG", &env["KUBECONFIG"]);
+        let list: serde_json::Value = serde_json::from_slice(&output(&mut kubectl)).expect("JSON");
+        for event in list["items"].as_array().expect("items") {
+            let (pod, text) = (&event["involvedObject"], |value: &serde_json::Value| value.as_str().map(str::to_owned));
+            let about = format!("{}/{} in cluster {name}", pod["namespace"], pod["name"]);
+            started.extend(text(&pod["uid"]).map(|uid| (uid, about)));
+        }
+    }
+    started
 }
 
 /// What the commands of the e2e tests printed.

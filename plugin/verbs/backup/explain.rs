@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::run;
 use crate::screen::{Screen, print};
 use crate::session::{Session, Target};
-use crate::table::{Cell, NONE, Table};
+use crate::table::{Cell, Table};
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::operations::explain::{Explanation, Taken};
@@ -44,7 +44,8 @@ fn rendered(explained: &Explanation, format: Option<Format>, screen: &Screen) ->
     Ok(match format {
         Some(Format::Json) => document::json(explained)?,
         Some(Format::Yaml) => document::yaml(explained)?,
-        _ => table(explained).render(screen, true),
+        _ if explained.hooks.is_empty() => table(explained).render(screen, true),
+        _ => format!("{}\n{}", table(explained).render(screen, true), hooks(explained).render(screen, true)),
     })
 }
 
@@ -56,10 +57,25 @@ fn table(explained: &Explanation) -> Table {
         table.row(row);
     }
     for omission in &explained.omissions {
-        let objects = omission.objects.map_or_else(|| NONE.to_owned(), |objects| objects.to_string());
+        let objects = omission.objects.map_or_else(|| "not read".to_owned(), |objects| objects.to_string());
         let row: [Cell; 4] =
             ["no".into(), omission.subject.as_str().into(), objects.into(), omission.rule.as_str().into()];
         table.row(row);
+    }
+    table
+}
+
+/// The commands that would run.
+fn hooks(explained: &Explanation) -> Table {
+    let mut table = Table::new(["HOOK", "POD", "CONTAINER", "COMMAND", "ANNOTATION"]);
+    for hook in &explained.hooks {
+        table.row([
+            hook.when.to_string().into(),
+            format!("{}/{}", hook.namespace, hook.pod).into(),
+            hook.container.as_str().into(),
+            hook.command.as_str().into(),
+            hook.annotation.as_str().into(),
+        ]);
     }
     table
 }
@@ -93,7 +109,8 @@ mod tests {
                 {"subject": "all other kinds", "rule": "--include cm"},
                 {"subject": "configmaps", "rule": "label kubectl-backup/exclude=true", "objects": 1}
             ],
-            "problems": []
+            "problems": [],
+            "hooks": [{"namespace": "shop", "pod": "db", "container": "main", "when": "pre", "command": "psql", "annotation": "kubectl-backup/pre"}]
         }))
         .unwrap();
         let shown = rendered(&explained, None, &Screen::new(ColorChoice::Never)).unwrap();
@@ -105,8 +122,11 @@ mod tests {
                 "SAVED WHAT OBJECTS WHY",
                 "yes configmaps 3 --include cm",
                 "yes clusterroles 5 needed by what is taken: a, b, c and 2 more",
-                "no all other kinds <none> --include cm",
+                "no all other kinds not read --include cm",
                 "no configmaps 1 label kubectl-backup/exclude=true",
+                "",
+                "HOOK POD CONTAINER COMMAND ANNOTATION",
+                "pre shop/db main psql kubectl-backup/pre",
             ]
         );
         let json: serde_json::Value =

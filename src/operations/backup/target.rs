@@ -17,8 +17,12 @@ use crate::rules::selection::{self, Chosen, Namespaces, Selection};
 use crate::rules::{self, similar};
 use crate::volumes::snapshot::Ended;
 use anyhow::Context as _;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+
+/// Namespaces read at once.
+const AT_ONCE: usize = 8;
 
 /// The cluster as a backup sees it before the first list.
 pub(in crate::operations) struct Target {
@@ -103,8 +107,9 @@ impl Target {
 
     /// What the flags leave out.
     fn name_omissions(&mut self) {
-        let flags = self.chosen.omissions().into_iter();
-        self.omissions.extend(flags.map(|(what, rule)| Omission { subject: what.to_owned(), rule, objects: None }));
+        let others = self.chosen.other_kinds();
+        let omission = |rule| Omission { subject: "all other kinds".to_owned(), rule, objects: None };
+        self.omissions.extend(others.map(omission));
         if !self.left_out.is_empty() {
             let rule = format!("--exclude-namespace {}", self.chosen.selection().exclude_namespaces.join(","));
             let objects = Some(self.left_out.len() as u64);
@@ -163,7 +168,11 @@ impl Target {
         events: &Events,
     ) -> anyhow::Result<Pin> {
         let reference = self.served.iter().find(|kind| kind.is("namespaces")).context("namespaces can't be listed")?;
-        let pin = pin::choose(cluster, reference, &self.kinds, task.consistency);
+        let within = match &self.wanted {
+            Wanted::Cluster => None,
+            Wanted::Namespaces(names) => names.first().map(String::as_str),
+        };
+        let pin = pin::choose(cluster, reference, &self.kinds, task.consistency, within);
         let pin = async { pin.await.context("choosing the revision") };
         let pin = until_cancelled(&context.cancel, pin).await?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
@@ -222,15 +231,22 @@ async fn wanted(chosen: &Chosen, cluster: &Cluster, discovery: &Discovery) -> an
         return Ok((Wanted::Cluster, Vec::new()));
     }
     let kind = &discovery.get("namespaces").context("the API server serves no namespaces")?.kind;
-    let there: BTreeSet<String> =
-        cluster.list_names(kind, None).await.context("listing namespaces")?.into_iter().map(|l| l.name.name).collect();
     let Some(patterns) = &selection.namespaces else {
+        let there = all_namespaces(cluster, kind).await?;
         return Ok((Wanted::Cluster, there.into_iter().filter(|name| chosen.leaves_out(name)).collect()));
     };
     let patterns = Namespaces::parse(patterns).map_err(|error| Usage(error.to_string()))?;
+    let there = if patterns.is_literal() {
+        named_namespaces(cluster, kind, &patterns).await?
+    } else {
+        all_namespaces(cluster, kind).await?
+    };
     let existing: Vec<&str> = there.iter().map(String::as_str).collect();
     if let Some(unmatched) = patterns.unmatched(&existing).first() {
-        return Err(Error::NotFound(no_such_namespace(unmatched, &existing)).into());
+        // who may not list them is told the same, without what is spelled nearly so
+        let all = all_namespaces(cluster, kind).await.unwrap_or_default();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        return Err(Error::NotFound(no_such_namespace(unmatched, &all)).into());
     }
     let meant = there.into_iter().filter(|name| patterns.matches(name));
     let (left_out, wanted): (Vec<String>, Vec<String>) = meant.partition(|name| chosen.leaves_out(name));
@@ -240,6 +256,23 @@ async fn wanted(chosen: &Chosen, cluster: &Cluster, discovery: &Discovery) -> an
         return Err(Usage(text).into());
     }
     Ok((Wanted::Namespaces(wanted.into_iter().collect()), left_out))
+}
+
+async fn all_namespaces(cluster: &Cluster, kind: &Kind) -> anyhow::Result<BTreeSet<String>> {
+    let listed = cluster.list_names(kind, None).await.context("listing namespaces")?;
+    Ok(listed.into_iter().map(|listed| listed.name.name).collect())
+}
+
+/// Those of the namespaces that are there: each is read, so that nobody needs the right to list all.
+async fn named_namespaces(cluster: &Cluster, kind: &Kind, patterns: &Namespaces) -> anyhow::Result<BTreeSet<String>> {
+    let names: BTreeSet<&str> = patterns.literal_names().collect();
+    let read = async |name: &str| {
+        let found = cluster.get(kind, &ObjectName::new(None, name)).await;
+        let found = found.with_context(|| format!("reading the namespace `{name}`"))?;
+        anyhow::Ok(found.map(|_| name.to_owned()))
+    };
+    let found = stream::iter(names).map(read).buffer_unordered(AT_ONCE);
+    found.try_filter_map(async |name| Ok(name)).try_collect().await
 }
 
 fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {

@@ -123,7 +123,7 @@ impl Around<'_> {
         ran.omissions.extend(replaced.into_iter().map(|one| Omission {
             subject: format!("{} of pod {}", one.annotation, name),
             rule: format!("annotation {} takes its place", one.by),
-            objects: None,
+            objects: Some(1),
         }));
         let begun = AtomicBool::new(pre.is_none());
         Some(Pod { namespace: name.namespace.unwrap_or_default(), name: name.name, pre, post, begun })

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 struct Fake {
     cluster: Cluster,
     context: Context,
+    wanted: Wanted,
     chosen: Chosen,
+    kinds: [Kind; 1],
     log: Arc<Mutex<Vec<String>>>,
     events: Events,
     problems: Arc<Mutex<Vec<Problem>>>,
@@ -70,31 +72,31 @@ impl Fake {
             attempt: Attempt::parse("attempt-1").unwrap(),
             install_namespace: DEFAULT_NAMESPACE.to_owned(),
         };
+        let (group, version) = (String::new(), "v1".to_owned());
+        let pods = Kind { group, version, kind: "Pod".into(), resource: "pods".into(), namespaced: true };
         Self {
             cluster: Cluster::new(client.clone(), client),
             context,
+            wanted: Wanted::Namespaces(["shop".to_owned()].into()),
             chosen: Chosen::default(),
+            kinds: [pods],
             log,
             events,
             problems,
         }
     }
 
-    async fn run(&self, enabled: bool, work: impl Future<Output = anyhow::Result<()>>) -> (anyhow::Result<()>, Ran) {
-        let wanted = Wanted::Namespaces(["shop".to_owned()].into());
-        let pods = Kind {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "Pod".into(),
-            resource: "pods".into(),
-            namespaced: true,
-        };
-        let kinds = [pods];
-        let mut around =
-            Around::new(enabled, &wanted, &self.chosen, &kinds, &self.cluster, &self.context, &self.events);
+    fn around(&self, enabled: bool) -> Around<'_> {
+        let (wanted, chosen, kinds) = (&self.wanted, &self.chosen, &self.kinds);
+        let mut around = Around::new(enabled, wanted, chosen, kinds, &self.cluster, &self.context, &self.events);
         around.grace = Duration::from_millis(300);
+        around
+    }
+
+    async fn run(&self, enabled: bool, work: impl Future<Output = anyhow::Result<()>>) -> (anyhow::Result<()>, Ran) {
         let log = self.log.clone();
-        let (result, ran) = around
+        let (result, ran) = self
+            .around(enabled)
             .run(async move {
                 log.lock().unwrap().push("work".to_owned());
                 work.await
@@ -261,7 +263,22 @@ async fn what_is_left_out_is_told() {
     let omission = Omission {
         subject: "hook.backup.velero.io/command of pod shop/twice".into(),
         rule: "annotation kubectl-backup/pre takes its place".into(),
-        objects: None,
+        objects: Some(1),
     };
     assert_eq!(ran.omissions, [omission]);
+}
+
+#[tokio::test]
+async fn hooks_are_named_without_being_run_nor_told_whole() {
+    let pods = json!({"db": {"kubectl-backup/pre": "[\"psql\", \"password=hunter2\"]",
+        "post.hook.backup.velero.io/command": "thaw"}});
+    let fake = Fake::new(pods, false, |_| vec![success()]).await;
+    let (named, ran) = fake.around(true).named().await;
+    let told: Vec<String> = named
+        .iter()
+        .map(|hook| format!("{} {} {} {} {}", hook.when, hook.pod, hook.container, hook.command, hook.annotation))
+        .collect();
+    let expected = ["pre db main psql kubectl-backup/pre", "post db main thaw post.hook.backup.velero.io/command"];
+    assert_eq!(told, expected);
+    assert!(fake.log().is_empty() && ran.problems.is_empty(), "{:?}", fake.log());
 }

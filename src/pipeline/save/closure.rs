@@ -79,7 +79,7 @@ impl Saving<'_> {
         let meta = &item.metadata;
         let mut gathered = self.gathered();
         let needs = &mut gathered.needs;
-        let needed = match which {
+        let is_needed = match which {
             Which::Named(names) => names.contains(&*meta.name),
             Which::MatchingBindings if needs.knows(&kind.key(), &meta.name) => false,
             Which::MatchingBindings => needs.binding_matches(text).unwrap_or_else(|error| {
@@ -88,9 +88,11 @@ impl Saving<'_> {
             }),
             Which::Aggregated => needs.is_aggregated(&meta.labels) && !needs.knows(&kind.key(), &meta.name),
         };
-        if !needed {
+        if !is_needed {
             return Choice::Pass;
         }
+        gathered.others.note_needed(kind);
+        let needs = &mut gathered.needs;
         if meta.labels.has("kubernetes.io/bootstrapping", "rbac-defaults") {
             return Choice::Omit("every API server makes it for itself");
         }

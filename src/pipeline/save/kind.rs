@@ -27,6 +27,7 @@ impl Saving<'_> {
         let mut listed = Listed::default();
         let result = self.pinned(task, filled, &mut listed, choose).await;
         let (last, unordered) = (listed.last.clone(), listed.unordered);
+        self.gathered().others.note(task, &listed, result.is_ok());
         self.note(task, listed);
         match result {
             Ok(()) => (),
@@ -71,8 +72,33 @@ impl Saving<'_> {
                 self.gathered().pin.release(&task.kind, why, listed.revision.clone());
                 Ok(())
             }
+            (Err(error), _) if is_forbidden(&error) && task.name.is_some() => {
+                self.read(task, error, filled, listed, choose).await
+            }
             (result, _) => result,
         }
+    }
+
+    /// Reads an object by its name that may not be listed. That gives its newest state: only lists can be had of a revision.
+    async fn read(
+        &self,
+        task: &ListTask,
+        refused: Error,
+        filled: &mpsc::Sender<FilledFrame>,
+        listed: &mut Listed,
+        choose: &Choose<'_>,
+    ) -> Result<(), Error> {
+        let each = |item: &Item<'_>, text: &str| choose(item, text);
+        match list::one(self.cluster, task, filled, &self.buffers, listed, each).await {
+            Err(error) if is_forbidden(&error) => return Err(refused),
+            other => other?,
+        }
+        let why = "it may be read but not listed, and only lists give the state at a revision";
+        let mut gathered = self.gathered();
+        if gathered.pin.of(&task.kind).is_some() {
+            gathered.pin.release(&task.kind, why, String::new());
+        }
+        Ok(())
     }
 
     /// Lists what is missing of a kind whose list broke off at `last`, namespace by namespace.
@@ -106,6 +132,7 @@ impl Saving<'_> {
                 last.clone_into(&mut listed.last);
             }
             let result = self.pinned(&own, filled, &mut listed, choose).await;
+            self.gathered().others.note(&own, &listed, result.is_ok());
             self.note(&own, listed);
             match result {
                 Err(error) if self.ends_run(&error) => return Err(error),

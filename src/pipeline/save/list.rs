@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 use crate::cluster::list::{ListMeta, Page};
 use crate::pipeline::Error;
 use crate::pipeline::cut::{CutError, Cutter, Part};
-use crate::resource::Kind;
+use crate::resource::{Kind, ObjectName};
 use crate::rules::Labels;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -51,6 +51,8 @@ pub(super) enum Choice {
     Take,
     /// Leave it out, by this rule.
     Omit(&'static str),
+    /// It is in a place that was asked for, and the flags leave it out.
+    Other,
     /// It was not asked for.
     Pass,
 }
@@ -71,6 +73,8 @@ pub(super) struct ListTask {
     pub(super) selector: Option<String>,
     /// How often each page is asked for.
     pub(super) tries: u32,
+    /// Whether the API server looks for what the flags ask for, so that the other objects are not read.
+    pub(super) leaves_others: bool,
 }
 
 /// What a list gave.
@@ -87,6 +91,8 @@ pub(super) struct Listed {
     pub(super) unordered: bool,
     /// What was left out, by rule.
     pub(super) omitted: BTreeMap<&'static str, u64>,
+    /// Objects that the flags leave out.
+    pub(super) others: u64,
 }
 
 /// A page that is being read.
@@ -133,6 +139,40 @@ pub(super) async fn list(
         send(frames, last).await?;
     }
     pages
+}
+
+/// Reads the one object that a list by name would give, as it is now, where it is there.
+///
+/// # Errors
+/// When it can't be had, or the frames' receiver is gone.
+pub(super) async fn one(
+    cluster: &Cluster,
+    task: &ListTask,
+    frames: &mpsc::Sender<FilledFrame>,
+    buffers: &Buffers,
+    listed: &mut Listed,
+    mut chooser: impl Chooser,
+) -> Result<(), Error> {
+    let name = ObjectName::new(task.namespace.as_deref(), task.name.as_deref().unwrap_or_default());
+    let Some(bytes) = cluster.get(&task.kind, &name).await? else { return Ok(()) };
+    let mut frame = FrameBuilder::new(&task.kind, buffers);
+    let mut seen = Seen::default();
+    let mut open = OpenPage {
+        kind: &task.kind,
+        frame: &mut frame,
+        chooser: &mut chooser,
+        listed,
+        seen: &mut seen,
+        passed_over: "",
+        position: 0,
+        meta: None,
+        full: Vec::new(),
+    };
+    open.item(&bytes).map_err(|error| open.named(error))?;
+    for full in open.full.into_iter().chain(frame.take()?) {
+        send(frames, full).await?;
+    }
+    Ok(())
 }
 
 async fn all_pages<C: Chooser>(
@@ -268,6 +308,10 @@ impl<C: Chooser> OpenPage<'_, C> {
         self.listed.last = place;
         match (self.chooser)(&item, text) {
             Choice::Pass => return Ok(()),
+            Choice::Other => {
+                self.listed.others += 1;
+                return Ok(());
+            }
             Choice::Omit(rule) => {
                 *self.listed.omitted.entry(rule).or_default() += 1;
                 return Ok(());

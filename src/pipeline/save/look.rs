@@ -51,7 +51,7 @@ pub async fn look(
     let gathered = saving.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Seen {
         kinds: gathered.kinds(),
-        omissions: gathered.omissions(),
+        omissions: gathered.omissions(request.chosen),
         needed: gathered.needed,
         problems: gathered.problems,
         counts: gathered.counts,

@@ -46,15 +46,23 @@ impl Pin {
 
 /// Kinds asked at once.
 const AT_ONCE: usize = 8;
+/// Kinds that nobody gives an etcd of their own, one of which is the reference where namespaces may not be listed.
+const OTHER_REFERENCES: [&str; 3] = ["configmaps", "serviceaccounts", "secrets"];
 
 /// Chooses a revision for these kinds, where one is asked for. `reference` is a kind that is always in the main etcd, such
-/// as namespaces.
+/// as namespaces; `within`, a namespace in which to ask for the revisions of kinds of which no more may be listed.
 ///
 /// # Errors
 /// When the reference kind can't be listed.
-pub async fn choose(cluster: &Cluster, reference: &Kind, kinds: &[Kind], demand: Demand) -> Result<Pin, Error> {
+pub async fn choose(
+    cluster: &Cluster,
+    reference: &Kind,
+    kinds: &[Kind],
+    demand: Demand,
+    within: Option<&str>,
+) -> Result<Pin, Error> {
     match demand {
-        Demand::Exact => exact(cluster, reference, kinds).await,
+        Demand::Exact => exact(cluster, reference, kinds, within).await,
         Demand::Relaxed => Ok(relaxed(kinds)),
     }
 }
@@ -65,17 +73,44 @@ fn relaxed(kinds: &[Kind]) -> Pin {
     pin
 }
 
-async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind]) -> Result<Pin, Error> {
-    let before = cluster.revision(reference).await?;
+/// A kind's newest revision; of its objects in one namespace where only these may be listed.
+async fn newest(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<String, Error> {
+    match (cluster.revision(kind, None).await, within) {
+        (Err(error), Some(_)) if error.is_forbidden() && kind.namespaced => cluster.revision(kind, within).await,
+        (result, _) => result,
+    }
+}
+
+/// The reference's newest revision; where it may not be listed, that of another kind that is always in the main etcd.
+async fn first<'a>(
+    cluster: &Cluster,
+    reference: &'a Kind,
+    kinds: &'a [Kind],
+    within: Option<&str>,
+) -> Result<(&'a Kind, String), Error> {
+    let refused = match newest(cluster, reference, within).await {
+        Err(error) if error.is_forbidden() => error,
+        other => return other.map(|revision| (reference, revision)),
+    };
+    for kind in kinds.iter().filter(|kind| OTHER_REFERENCES.iter().any(|key| kind.is(key))) {
+        if let Ok(revision) = newest(cluster, kind, within).await {
+            return Ok((kind, revision));
+        }
+    }
+    Err(refused)
+}
+
+async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind], within: Option<&str>) -> Result<Pin, Error> {
+    let (reference, before) = first(cluster, reference, kinds, within).await?;
     let mut answers: Vec<(Kind, Result<String, Error>)> = stream::iter(kinds.to_vec())
         .map(|kind| async move {
-            let answer = cluster.revision(&kind).await;
+            let answer = newest(cluster, &kind, within).await;
             Ok::<_, Error>((kind, answer))
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
-    let after = cluster.revision(reference).await?;
+    let after = newest(cluster, reference, within).await?;
     answers.sort_by(|a, b| a.0.cmp(&b.0));
     let mut pin = Pin { revision: Some(after.clone()), unpinned: BTreeMap::new() };
     let bounds = number(&before).zip(number(&after));

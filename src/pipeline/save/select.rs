@@ -50,9 +50,12 @@ pub(super) fn own_lists(kinds: &[Kind], request: &SaveRequest<'_>) -> Vec<ListTa
 /// The same list with what the API server can pick for us.
 fn reaching(task: ListTask, request: &SaveRequest<'_>) -> Vec<ListTask> {
     match request.chosen.reach(&task.kind) {
-        Reach::Matching(selector) => vec![ListTask { selector: Some(selector.as_str().to_owned()), ..task }],
+        Reach::Matching(selector) => {
+            vec![ListTask { selector: Some(selector.as_str().to_owned()), leaves_others: true, ..task }]
+        }
         Reach::Named(names) if names.len() <= OWN_NAMES => {
-            names.iter().map(|name| ListTask { name: Some(name.clone()), ..task.clone() }).collect()
+            let one = |name: &String| ListTask { name: Some(name.clone()), leaves_others: true, ..task.clone() };
+            names.iter().map(one).collect()
         }
         _ => vec![task],
     }
@@ -69,14 +72,17 @@ impl Saving<'_> {
         let (meta, chosen) = (&item.metadata, self.request.chosen);
         let namespace = kind.namespaced.then_some(&*meta.namespace);
         let is_chosen = chosen.takes(kind, namespace, &meta.name, &meta.labels);
-        let is_asked = match (self.request.wanted, namespace) {
-            (Wanted::Namespaces(namespaces), Some(namespace)) => is_chosen && namespaces.contains(namespace),
+        match (self.request.wanted, namespace) {
+            (Wanted::Namespaces(namespaces), Some(namespace)) if !namespaces.contains(namespace) => {
+                return Choice::Pass;
+            }
             // the namespaces themselves, by their names
-            (Wanted::Namespaces(_), None) => true,
-            (Wanted::Cluster, _) => is_chosen,
-        };
-        if !is_asked {
-            return Choice::Pass;
+            (Wanted::Namespaces(_), None) => (),
+            _ if is_chosen => (),
+            (Wanted::Cluster, namespace) if chosen.leaves_out_place(kind, namespace, &meta.name) => {
+                return Choice::Pass;
+            }
+            _ => return Choice::Other,
         }
         let is_named = chosen.names(kind, &meta.name);
         if is_chosen && chosen.is_narrow() {
@@ -186,7 +192,7 @@ impl Saving<'_> {
 impl ListTask {
     /// All objects of a kind.
     pub(super) fn whole(kind: &Kind) -> Self {
-        Self { kind: kind.clone(), namespace: None, name: None, selector: None, tries: TRIES }
+        Self { kind: kind.clone(), namespace: None, name: None, selector: None, tries: TRIES, leaves_others: false }
     }
 
     /// The objects of a kind in one namespace.

@@ -16,9 +16,15 @@ fn chosen(annotations: Value) -> PodHooks {
     of_pod(&pod(annotations).to_string()).unwrap()
 }
 
-fn hook(when: When, container: &str, command: &[&str], seconds: u64, on_error: OnError) -> Option<Hook> {
+fn hook(annotation: &str, container: &str, command: &[&str], seconds: u64, on_error: OnError) -> Option<Hook> {
+    let is = |keys: &&Keys| keys.command == annotation;
+    let (when, keys) = match PRE.iter().find(is) {
+        Some(keys) => (When::Pre, keys),
+        None => (When::Post, POST.iter().find(is).unwrap()),
+    };
     Some(Hook {
         when,
+        annotation: keys.command,
         container: container.to_owned(),
         command: command.iter().map(|&word| word.to_owned()).collect(),
         timeout: Duration::from_secs(seconds),
@@ -37,8 +43,8 @@ fn ours_with_defaults_and_without() {
     let hooks = chosen(json!({"kubectl-backup/pre": "/freeze", "kubectl-backup/post": "[\"/thaw\", \"now\"]",
         "kubectl-backup/post-container": "exporter", "kubectl-backup/post-timeout": "1m30s",
         "kubectl-backup/post-on-error": "continue", "prometheus.io/scrape": "true"}));
-    let pre = hook(When::Pre, "db", &["/freeze"], 30, OnError::Fail);
-    let post = hook(When::Post, "exporter", &["/thaw", "now"], 90, OnError::Continue);
+    let pre = hook("kubectl-backup/pre", "db", &["/freeze"], 30, OnError::Fail);
+    let post = hook("kubectl-backup/post", "exporter", &["/thaw", "now"], 90, OnError::Continue);
     assert_eq!(hooks, PodHooks::Run { pre, post, replaced: Vec::new() });
 }
 
@@ -48,11 +54,11 @@ fn veleros_as_they_are() {
         let key = |name: &str| format!("{prefix}hook.backup.velero.io/{name}");
         let hooks = chosen(json!({key("container"): "exporter", key("command"): "[\"/usr/bin/uname\", \"-a\"]",
             key("on-error"): "Continue", key("timeout"): "1h"}));
-        let found = hook(when, "exporter", &["/usr/bin/uname", "-a"], 3600, OnError::Continue);
+        let found = hook(&key("command"), "exporter", &["/usr/bin/uname", "-a"], 3600, OnError::Continue);
         let (pre, post) = if when == When::Pre { (found, None) } else { (None, found) };
         assert_eq!(hooks, PodHooks::Run { pre, post, replaced: Vec::new() }, "{prefix}");
         let short = chosen(json!({key("command"): "/thaw"}));
-        let found = hook(when, "db", &["/thaw"], 30, OnError::Fail);
+        let found = hook(&key("command"), "db", &["/thaw"], 30, OnError::Fail);
         let (pre, post) = if when == When::Pre { (found, None) } else { (None, found) };
         assert_eq!(short, PodHooks::Run { pre, post, replaced: Vec::new() }, "{prefix}");
     }

@@ -183,8 +183,7 @@ impl Chosen {
 
     /// Whether an object of a kind that isn't excluded is meant.
     pub fn takes(&self, kind: &Kind, namespace: Option<&str>, name: &str, labels: &Labels<'_>) -> bool {
-        let in_namespace = namespace.or_else(|| kind.is("namespaces").then_some(name));
-        if in_namespace.is_some_and(|namespace| self.leaves_out(namespace)) {
+        if self.leaves_out_place(kind, namespace, name) {
             return false;
         }
         if !self.is_narrow() || self.names(kind, name) {
@@ -202,6 +201,12 @@ impl Chosen {
     /// Every object that is asked for by its name: the kind's key and the name.
     pub fn named(&self) -> impl Iterator<Item = (&str, &str)> {
         self.named.iter().flat_map(|(key, names)| names.iter().map(move |name| (key.as_str(), name.as_str())))
+    }
+
+    /// Whether an object is, or is in, a namespace that is left out.
+    pub fn leaves_out_place(&self, kind: &Kind, namespace: Option<&str>, name: &str) -> bool {
+        let namespace = namespace.or_else(|| kind.is("namespaces").then_some(name));
+        namespace.is_some_and(|namespace| self.leaves_out(namespace))
     }
 
     /// Whether a namespace is left out by `--exclude-namespace`.
@@ -238,20 +243,23 @@ impl Chosen {
         Ok(())
     }
 
-    /// What the flags leave out, each with the words that say so; excluded kinds and namespaces excepted, which
-    /// [`Chosen::excluded`] and [`Chosen::leaves_out`] tell.
-    pub fn omissions(&self) -> Vec<(&'static str, String)> {
-        let selection = &self.selection;
-        let mut omissions = Vec::new();
-        if self.is_by_name_only() {
-            let names: Vec<String> = selection.objects.iter().map(ObjectArg::to_string).collect();
-            omissions.push(("all other objects", format!("only {} is named", names.join(", "))));
+    /// Why kinds that aren't listed at all are left out; excluded ones excepted, which [`Chosen::excluded`] tells.
+    pub fn other_kinds(&self) -> Option<String> {
+        match self.included {
+            Some(_) => Some(format!("--include {}", spelled(&self.selection.include))),
+            None => self.is_by_name_only().then(|| self.only_named()),
         }
-        if self.included.is_some() {
-            omissions.push(("all other kinds", format!("--include {}", spelled(&selection.include))));
-        }
-        omissions.extend(selection.labels(" or ").map(|labels| ("objects with other labels", labels)));
-        omissions
+    }
+
+    /// Why objects of a kind that is listed are not taken, in the words of the flags.
+    pub fn other_objects(&self, kind: &Kind) -> String {
+        let labels = if self.filters_in(&kind.key()) { self.selection.labels(" or ") } else { None };
+        labels.unwrap_or_else(|| self.only_named())
+    }
+
+    fn only_named(&self) -> String {
+        let names: Vec<String> = self.selection.objects.iter().map(ObjectArg::to_string).collect();
+        format!("only {} is named", names.join(", "))
     }
 
     /// Why objects of a kind are taken, in the words of the command line; `None` where nothing narrows the selection.

@@ -132,12 +132,16 @@ fn what_cannot_be_meant() {
 
 #[test]
 fn what_is_left_out_is_said_in_the_words_of_the_flags() {
-    let said = |words: &[&str]| chosen(words).omissions();
-    assert_eq!(said(&["--exclude secrets"]), []);
+    let kinds = |words: &[&str]| chosen(words).other_kinds();
+    assert_eq!(kinds(&["--exclude secrets"]), None);
     assert_eq!(chosen(&["--exclude secret"]).excluded(&kind("secrets", "X")).as_deref(), Some("--exclude secret"));
-    assert_eq!(said(&["--include cm", "--include po"]), [("all other kinds", "--include cm,po".to_owned())]);
-    assert_eq!(said(&["-l a", "-l b=c"]), [("objects with other labels", "-l 'a' or -l 'b=c'".to_owned())]);
-    assert_eq!(said(&["cm/a"]), [("all other objects", "only cm/a is named".to_owned())]);
+    assert_eq!(kinds(&["--include cm", "--include po"]).as_deref(), Some("--include cm,po"));
+    assert_eq!(kinds(&["-l a"]), None);
+    assert_eq!(kinds(&["cm/a"]).as_deref(), Some("only cm/a is named"));
+    let objects = |words: &[&str], key| chosen(words).other_objects(&kind(key, "X"));
+    assert_eq!(objects(&["-l a", "-l b=c"], "pods"), "-l 'a' or -l 'b=c'");
+    assert_eq!(objects(&["cm/a", "-l a"], "configmaps"), "-l 'a'");
+    assert_eq!(objects(&["cm/a", "--include po", "-l a"], "configmaps"), "only cm/a is named");
     let all = ["cm/a", "--include po", "--exclude secrets", "-l a", "--exclude-namespace kube-*"];
     let flags = "cm/a --include po --exclude secrets -l 'a' --exclude-namespace kube-*";
     assert_eq!(selection(&all).flags().as_deref(), Some(flags));
