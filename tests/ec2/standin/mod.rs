@@ -220,6 +220,8 @@ impl State {
         match action {
             "DescribeVolumes" => self.describe_volumes(now, region, query),
             "DescribeSnapshots" => self.describe_snapshots(now, region, query),
+            "DescribeLockedSnapshots" => self.describe_locks(region, query),
+            "DescribeImages" => self.describe_images(region, query),
             "DescribeInstances" => self.describe_instances(region, query),
             "DescribeAvailabilityZones" => self.describe_zones(region),
             "CreateSnapshot" => self.create_snapshot(now, region, query),
