@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod undo;
+pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod volumes;
 pub(crate) mod worker;

@@ -10,6 +10,7 @@ mod log;
 pub mod read;
 pub mod restore;
 pub mod undo;
+pub mod verify;
 mod volumes;
 
 use crate::cluster::Cluster;
@@ -65,6 +66,8 @@ pub enum Verb {
     Undo(undo::UndoTask),
     /// `delete`.
     Delete(delete::DeleteTask),
+    /// `verify`.
+    Verify(verify::VerifyTask),
     /// `list --refresh`.
     List,
     /// `list --restores`.
@@ -113,6 +116,7 @@ impl Verb {
             Self::Restore(_) => "restore",
             Self::Undo(_) => "undo",
             Self::Delete(_) => "delete",
+            Self::Verify(_) => "verify",
             Self::List | Self::ListRestores => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
@@ -143,6 +147,7 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::Restore(restore) => Box::pin(restore::run(&task.id, restore, &task.location, cluster, store, context)),
         Verb::Undo(undo) => Box::pin(undo::run(&task.id, undo, &task.location, cluster, store, context)),
         Verb::Delete(delete) => Box::pin(delete::run(delete, &task.location, cluster, store, context)),
+        Verb::Verify(verify) => Box::pin(verify::run(verify, cluster, store, context)),
         Verb::ListRestores => Box::pin(undo::list(store, context)),
         Verb::List => Box::pin(read::list(store, context)),
         Verb::Describe(query) => Box::pin(read::describe(query, cluster, store, context)),

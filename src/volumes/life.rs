@@ -2,13 +2,14 @@
 //! when its tags say so, the backup's id and its location: what a report names without such tags is somebody else's, also
 //! where the report was copied to another bucket or forged.
 
-use super::record::{Snapshot, State};
-use super::snapshot::ID;
+use super::record::{Snapshot, State, VolumeCopy};
+use super::snapshot::{APPEARS, ID};
 use super::{Ec2, Error, Place};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::report::Events;
 use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -193,6 +194,65 @@ pub async fn remove(
     Ok(removed.buffered(AT_ONCE).collect().await)
 }
 
+/// What EC2 has of the snapshots of a backup, in the order of its volumes. `None`: it is gone.
+///
+/// # Errors
+/// The first region's that can't be asked.
+pub async fn states(regions: &mut Regions, copies: &[VolumeCopy]) -> Result<Vec<Option<Snapshot>>, Error> {
+    let mut ids = BTreeMap::<&str, Vec<String>>::new();
+    for copy in copies {
+        ids.entry(&copy.snapshot.region).or_default().push(copy.snapshot.id.clone());
+    }
+    let mut found = BTreeMap::new();
+    for (region, ids) in ids {
+        let listed = regions.get(region).await?.snapshots_by_id(&ids).await?;
+        found.extend(listed.into_iter().map(|snapshot| (snapshot.id.clone(), snapshot)));
+    }
+    Ok(copies.iter().map(|copy| found.get(&copy.snapshot.id).cloned()).collect())
+}
+
+/// Whether a volume can be made of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Soundness {
+    /// It can.
+    Sound,
+    /// Not now: the rest of a sentence about it.
+    Unsure(String),
+    /// It can't: the rest of a sentence about it.
+    Lost(String),
+}
+
+/// Judges a snapshot by what EC2 has of it: its state in a word, and whether it can be restored.
+pub fn judge(copy: &VolumeCopy, found: Option<&Snapshot>, now: Timestamp) -> (String, Soundness) {
+    let Some(found) = found else {
+        let young =
+            now.duration_since(copy.snapshot.started_at) < SignedDuration::try_from(APPEARS).unwrap_or_default();
+        return match young {
+            true => ("unlisted".to_owned(), Soundness::Unsure("is so new that EC2 doesn't list it yet".to_owned())),
+            false => ("missing".to_owned(), Soundness::Lost("is gone; perhaps the Recycle Bin has it".to_owned())),
+        };
+    };
+    let state = match (found.state, found.progress.as_str()) {
+        (State::Pending, progress) if !progress.is_empty() => format!("pending {progress}"),
+        (state, _) => state.to_string(),
+    };
+    let soundness = match found.state {
+        State::Error if found.message.is_empty() => Soundness::Lost("ended in error".to_owned()),
+        State::Error => Soundness::Lost(format!("ended in error: {}", found.message)),
+        State::Recoverable => {
+            let way = format!("aws ec2 restore-snapshot-from-recycle-bin --snapshot-id {}", found.id);
+            Soundness::Lost(format!("lies in the Recycle Bin; `{way}` gets it back"))
+        }
+        _ if found.gib != 0 && found.gib != copy.source.gib => {
+            let (is, was) = (found.gib, copy.source.gib);
+            Soundness::Lost(format!("is of a volume of {is} GiB, and the backup's has {was} GiB"))
+        }
+        State::Pending => Soundness::Unsure(format!("is still {state}; it can be restored once it is completed")),
+        State::Completed => Soundness::Sound,
+    };
+    (state, soundness)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +262,30 @@ mod tests {
         for bad in ["", "evil.example/", "eu-central-1.evil", "EU", &"x".repeat(33)] {
             assert!(matches!(Regions::default().get(bad).await, Err(Error::Setting(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_completed_snapshot_of_the_right_size_can_be_restored() {
+        let now: Timestamp = "2026-11-20T11:00:00Z".parse().unwrap();
+        let copy: VolumeCopy = serde_json::from_value(serde_json::json!({
+            "namespace": "shop", "claim": "db", "volume": "pv", "method": "ebs-snapshot",
+            "source": {"id": "vol-1", "type": "gp3", "gib": 4, "zone": "a"},
+            "snapshot": {"id": "snap-1", "region": "r", "state": "completed", "startedAt": "2026-11-20T10:00:00Z"}
+        }))
+        .unwrap();
+        let there = Snapshot { gib: 4, state: State::Completed, ..Snapshot::default() };
+        let with = |state, progress: &str| Snapshot { state, progress: progress.to_owned(), ..there.clone() };
+        let lost = |text: &str| Soundness::Lost(text.to_owned());
+        assert_eq!(judge(&copy, Some(&there), now), ("completed".into(), Soundness::Sound));
+        let (state, soundness) = judge(&copy, Some(&with(State::Pending, "37%")), now);
+        assert!(state == "pending 37%" && matches!(soundness, Soundness::Unsure(_)), "{soundness:?}");
+        assert_eq!(judge(&copy, Some(&with(State::Error, "")), now), ("error".into(), lost("ended in error")));
+        let shrunk = Snapshot { gib: 3, ..there.clone() };
+        for found in [Some(&shrunk), Some(&with(State::Recoverable, "")), None] {
+            assert!(matches!(judge(&copy, found, now).1, Soundness::Lost(_)), "{found:?}");
+        }
+        let begun = copy.snapshot.started_at;
+        assert!(matches!(judge(&copy, None, begun).1, Soundness::Unsure(_)), "EC2 lists new ones late");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! - `rights`: the verbs as users with exactly the rights that are listed
 //! - `diff`: backups compared
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
+//! - `life`: backups deleted, verified and copied, with their snapshots
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
@@ -22,6 +23,7 @@ mod diff;
 mod harness;
 mod hooks;
 mod interrupted;
+mod life;
 mod mistakes;
 mod planted;
 mod promises;

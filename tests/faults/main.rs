@@ -22,4 +22,5 @@ mod selection;
 mod storing;
 mod troubled;
 mod undo;
+mod verify;
 mod world;
