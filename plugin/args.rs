@@ -8,7 +8,7 @@ pub(crate) mod adapt;
 
 use crate::screen::ColorChoice;
 use crate::text::duration;
-use crate::verbs::{backup, describe, diff, init, list, logs, restore, show, undo, version, worker};
+use crate::verbs::{backup, delete, describe, diff, init, list, logs, restore, show, undo, verify, version, worker};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kubectl_backup::cluster::connect::ConnectOptions;
@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Logs(logs::Args),
     Restore(Box<restore::Args>),
     Undo(undo::Args),
+    Verify(verify::Args),
+    Delete(delete::Args),
     Version(version::Args),
     #[command(hide = true)]
     Worker(worker::Args),

@@ -347,11 +347,12 @@ async fn hand_over(result: Bytes, waits: Duration, verdict: &Verdict, board: &Bo
     }
 }
 
-/// Whether a run may have made a backup: a restore may have saved what it changed.
-fn leaves_backup(verb: &Verb) -> bool {
+/// Whether there may be other backups after a run: a restore may have saved what it changed.
+fn changes_backups(verb: &Verb) -> bool {
     match verb {
         Verb::Backup(_) => true,
         Verb::Restore(task) => task.dry_run == DryRun::None,
+        Verb::Delete(task) => task.dry_run == DryRun::None,
         _ => false,
     }
 }
@@ -366,7 +367,7 @@ async fn leave_list(task: &Task, done: &Done, store: &dyn Store, cluster: &Clust
                 list.backups.reverse();
                 (list.read_at, list.backups)
             }
-            (verb, _) if leaves_backup(verb) => {
+            (verb, _) if changes_backups(verb) => {
                 let at = Timestamp::now();
                 let known = list_cache::read(client, namespace, location).await?.map(|cached| cached.backups);
                 (at, newest_first(store, known.unwrap_or_default()).await?)

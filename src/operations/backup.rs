@@ -62,9 +62,6 @@ impl Default for BackupTask {
     }
 }
 
-/// Characters that the value of a tag in AWS may have.
-const TAG_VALUE: usize = 256;
-
 fn yes() -> bool {
     true
 }
@@ -152,7 +149,7 @@ async fn attempt(
     let mut snapshots = Snapshots::new(Request {
         id,
         attempt: &context.attempt,
-        location: store.describe().chars().take(TAG_VALUE).collect(),
+        location: volumes::tag_of(store),
         cluster_uid: &identity.uid,
         cluster,
         volumes: volumes.as_ref(),

@@ -2,6 +2,7 @@
 //! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
 
 pub mod backup;
+pub mod delete;
 pub mod diff;
 pub mod explain;
 pub mod hooks;
@@ -9,6 +10,7 @@ mod log;
 pub mod read;
 pub mod restore;
 pub mod undo;
+pub mod verify;
 mod volumes;
 
 use crate::cluster::Cluster;
@@ -62,6 +64,10 @@ pub enum Verb {
     Restore(Box<restore::RestoreTask>),
     /// `undo`.
     Undo(undo::UndoTask),
+    /// `delete`.
+    Delete(delete::DeleteTask),
+    /// `verify`.
+    Verify(verify::VerifyTask),
     /// `list --refresh`.
     List,
     /// `list --restores`.
@@ -109,6 +115,8 @@ impl Verb {
             Self::Explain(_) => "explain",
             Self::Restore(_) => "restore",
             Self::Undo(_) => "undo",
+            Self::Delete(_) => "delete",
+            Self::Verify(_) => "verify",
             Self::List | Self::ListRestores => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
@@ -138,6 +146,8 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::Explain(backup) => Box::pin(explain::run(&task.id, backup, cluster, context)),
         Verb::Restore(restore) => Box::pin(restore::run(&task.id, restore, &task.location, cluster, store, context)),
         Verb::Undo(undo) => Box::pin(undo::run(&task.id, undo, &task.location, cluster, store, context)),
+        Verb::Delete(delete) => Box::pin(delete::run(delete, &task.location, cluster, store, context)),
+        Verb::Verify(verify) => Box::pin(verify::run(verify, cluster, store, context)),
         Verb::ListRestores => Box::pin(undo::list(store, context)),
         Verb::List => Box::pin(read::list(store, context)),
         Verb::Describe(query) => Box::pin(read::describe(query, cluster, store, context)),

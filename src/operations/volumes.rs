@@ -27,6 +27,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// Characters that the value of a tag in AWS may have.
+const TAG_VALUE: usize = 256;
 /// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
 const CLEANING: Duration = Duration::from_secs(20);
 
@@ -62,6 +64,11 @@ pub(super) async fn settle(
     if tokio::time::timeout(CLEANING, settling).await.is_err() {
         tracing::warn!("snapshots of this run may be left: removing them took too long");
     }
+}
+
+/// What the tag of snapshots says of a location.
+pub(super) fn tag_of(store: &dyn Store) -> String {
+    store.describe().chars().take(TAG_VALUE).collect()
 }
 
 /// The saved volumes of a backup.

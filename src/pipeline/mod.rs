@@ -1,12 +1,13 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
 //! [`catalog`] and [`restores`] (which backups and restores there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
-//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`undo`] (what a restore made, removed), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
+//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`undo`] (what a restore made, removed), [`delete`] (a backup, removed), [`verify`] (a backup, compared with its manifest), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
 
 pub mod adapt;
 pub mod apply;
 pub mod catalog;
 pub mod check;
 pub mod cut;
+pub mod delete;
 pub mod diff;
 pub mod fetch;
 pub mod plan;
@@ -16,6 +17,7 @@ pub mod sweep;
 pub mod target;
 pub mod undo;
 mod upload;
+pub mod verify;
 mod walk;
 
 use crate::report::ExitCode;

@@ -1,5 +1,7 @@
 //! One EC2 client for one region: the calls that volumes need, as plain values, with the retry policy that the SDK lacks.
 
+mod life;
+
 use super::Error;
 use super::ask::{Machine, NewVolume, VolumeState};
 use super::fault::{Class, class};
@@ -212,25 +214,32 @@ impl Ec2 {
                 call.filters(wanted).set_next_token(token.clone()).send()
             };
             let answer = self.call("DescribeSnapshots", PATIENCE, true, attempt).await?;
-            let of = |snapshot: &aws_sdk_ec2::types::Snapshot| Snapshot {
-                id: snapshot.snapshot_id().unwrap_or_default().to_owned(),
-                region: self.region.clone(),
-                state: state(snapshot.state()),
-                started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
-                full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
-                together_on: value_of(snapshot.tags(), super::snapshot::TOGETHER),
-                volume: snapshot.volume_id().unwrap_or_default().to_owned(),
-                progress: snapshot.progress().unwrap_or_default().to_owned(),
-                message: snapshot.state_message().unwrap_or_default().to_owned(),
-                attempt: value_of(snapshot.tags(), super::snapshot::ATTEMPT).unwrap_or_default(),
-                backup: value_of(snapshot.tags(), super::snapshot::ID).unwrap_or_default(),
-                location: value_of(snapshot.tags(), super::snapshot::LOCATION).unwrap_or_default(),
-            };
-            found.extend(answer.snapshots().iter().map(of));
+            found.extend(answer.snapshots().iter().map(|snapshot| self.snapshot(snapshot)));
             token = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
             if token.is_none() {
                 return Ok(found);
             }
+        }
+    }
+
+    /// A snapshot in our words.
+    fn snapshot(&self, snapshot: &aws_sdk_ec2::types::Snapshot) -> Snapshot {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let tag = |key: &str| value_of(snapshot.tags(), key);
+        Snapshot {
+            id: text(snapshot.snapshot_id()),
+            region: self.region.clone(),
+            state: state(snapshot.state()),
+            started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
+            full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
+            together_on: tag(super::snapshot::TOGETHER),
+            volume: text(snapshot.volume_id()),
+            progress: text(snapshot.progress()),
+            message: text(snapshot.state_message()),
+            attempt: tag(super::snapshot::ATTEMPT).unwrap_or_default(),
+            backup: tag(super::snapshot::ID).unwrap_or_default(),
+            location: tag(super::snapshot::LOCATION).unwrap_or_default(),
+            gib: snapshot.volume_size().and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The data behind claims. Of EBS volumes [`snapshot`] makes snapshots while a backup's lists run, and [`restore`] makes
 //! volumes of them again, with PersistentVolumes that bind. Defines the [`record::VolumeCopy`], a line of `report.json`
-//! by which one finds the other.
+//! by which one finds the other. [`life`] is what becomes of snapshots after that: looked after, removed.
 //!
 //! `ec2` talks to EC2 with one retry policy of its own, `fault` judges its answers, `pace` keeps within its limits. Which
 //! claim is saved how is decided in `rules::volumes`; knows nothing of archives and Jobs.
@@ -15,6 +15,7 @@ mod ec2;
 mod error;
 #[cfg(feature = "ec2")]
 mod fault;
+pub mod life;
 #[cfg(feature = "ec2")]
 mod pace;
 mod place;

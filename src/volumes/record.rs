@@ -128,4 +128,7 @@ pub struct Snapshot {
     /// Where that backup is, by its tag.
     #[serde(skip)]
     pub location: String,
+    /// GiB of the volume it is of.
+    #[serde(skip)]
+    pub gib: u64,
 }

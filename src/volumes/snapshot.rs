@@ -48,7 +48,7 @@ const SETTLES: Duration = Duration::from_secs(15);
 /// The same, where there is little time.
 const LISTS: Duration = Duration::from_secs(5);
 /// The same, before a snapshot that isn't listed counts as gone.
-const APPEARS: Duration = Duration::from_secs(120);
+pub(super) const APPEARS: Duration = Duration::from_secs(120);
 /// How long snapshots without a backup are left alone, as other garbage is: longer than any run may take.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// The first pause between two polls, and the longest.

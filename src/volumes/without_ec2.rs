@@ -64,6 +64,22 @@ impl Ec2 {
         match *self {}
     }
 
+    pub(super) async fn snapshots_by_id(&self, _: &[String]) -> Result<Vec<Snapshot>, Error> {
+        match *self {}
+    }
+
+    pub(super) async fn locks(&self, _: &[String]) -> Result<Tags, Error> {
+        match *self {}
+    }
+
+    pub(super) async fn images(&self, _: &[String]) -> Result<Tags, Error> {
+        match *self {}
+    }
+
+    pub(super) async fn may_delete_snapshot(&self, _: &str) -> Result<(), Error> {
+        match *self {}
+    }
+
     pub(super) async fn delete_snapshot(&self, _: &str) -> Result<(), Error> {
         match *self {}
     }

@@ -14,6 +14,7 @@
 //! - `diff`: backups compared
 //! - `killed`: restores and undos whose pod is killed between two writes
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
+//! - `life`: backups deleted, verified and copied, with their snapshots
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
@@ -24,6 +25,7 @@ mod harness;
 mod hooks;
 mod interrupted;
 mod killed;
+mod life;
 mod mistakes;
 mod planted;
 mod promises;

@@ -10,11 +10,11 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 const ZONE: &str = "us-east-1a";
 
 /// EC2, and where pods reach it.
-fn ec2() -> &'static (Standin, String) {
+pub(crate) fn ec2() -> &'static (Standin, String) {
     static EC2: OnceLock<(Standin, String)> = OnceLock::new();
     EC2.get_or_init(|| {
         let begun = Instant::now();
@@ -39,17 +39,17 @@ fn ec2() -> &'static (Standin, String) {
 }
 
 /// An installation whose Jobs talk to the stand-in, and a location of its own.
-struct Installed {
-    namespace: TempNamespace,
-    location: Location,
+pub(crate) struct Installed {
+    pub(crate) namespace: TempNamespace,
+    pub(crate) location: Location,
 }
 
 impl Installed {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::at(name, world().s3("S3_ENDPOINT"))
     }
 
-    fn at(name: &str, endpoint: &str) -> Self {
+    pub(crate) fn at(name: &str, endpoint: &str) -> Self {
         let namespace = TempNamespace::new(A, &format!("kubectl-backup-{name}"));
         install(A, &namespace.name, &format!("  env:\n    AWS_ENDPOINT_URL_EC2: {}\n", ec2().1));
         let location = location_at(name, endpoint);
@@ -60,26 +60,26 @@ impl Installed {
         Self { namespace, location }
     }
 
-    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let own = ["--install-namespace", &self.namespace.name, "--location", "own"];
         args.iter().copied().chain(own).collect()
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         backup(A, &self.args(args))
     }
 
     /// Backs a namespace up; its report.
-    fn report(&self, id: &str) -> Value {
+    pub(crate) fn report(&self, id: &str) -> Value {
         self.run(&["describe", id, "-o", "json"]).exits(0).json()["report"].clone()
     }
 }
 
 /// A PersistentVolume of the driver, bound to a claim. Removed in the end, with the volume's file.
-struct Pv(String);
+pub(crate) struct Pv(String);
 
 impl Pv {
-    fn new(namespace: &str, claim: &str, volume: Volume) -> Self {
+    pub(crate) fn new(namespace: &str, claim: &str, volume: Volume) -> Self {
         let name = format!("pv-{namespace}-{claim}");
         let source = json!({"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": volume.id, "fsType": "ext4"}});
         ec2().0.add_volume(REGION, volume);
@@ -119,11 +119,11 @@ impl Drop for Pv {
     }
 }
 
-fn volume(id: &str) -> Volume {
+pub(crate) fn volume(id: &str) -> Volume {
     Volume { gib: 1, ..Volume::gp3(id, ZONE) }
 }
 
-fn id_of(name: &str) -> String {
+pub(crate) fn id_of(name: &str) -> String {
     let hex: String = unique(name).bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("vol-0{hex}")
 }

@@ -5,7 +5,7 @@ use crate::standin::{Fault, Volume};
 use crate::world::{MACHINE, REGION, World};
 use serde_json::Value;
 
-fn policy(file: &str) -> Value {
+pub(crate) fn policy(file: &str) -> Value {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/iam").join(file);
     let text = std::fs::read_to_string(path).unwrap();
     let values = [("${PARTITION}", "aws"), ("${BUCKET}", "b"), ("${PREFIX}", "")];
@@ -14,7 +14,7 @@ fn policy(file: &str) -> Value {
 }
 
 /// The policy without one of its statements.
-fn without(policy: &Value, sid: &str) -> Value {
+pub(crate) fn without(policy: &Value, sid: &str) -> Value {
     let mut less = policy.clone();
     let statements = less["Statement"].as_array_mut().unwrap();
     let before = statements.len();
@@ -23,8 +23,15 @@ fn without(policy: &Value, sid: &str) -> Value {
     less
 }
 
+/// Both policies on one role.
+pub(crate) fn and(mut policy: Value, other: &Value) -> Value {
+    let more = other["Statement"].as_array().unwrap().clone();
+    policy["Statement"].as_array_mut().unwrap().extend(more);
+    policy
+}
+
 /// The names of the statements about EC2.
-fn of_ec2(policy: &Value) -> Vec<String> {
+pub(crate) fn of_ec2(policy: &Value) -> Vec<String> {
     let about = |statement: &&Value| statement["Action"].to_string().contains("ec2:");
     let sid = |statement: &Value| statement["Sid"].as_str().unwrap().to_owned();
     policy["Statement"].as_array().unwrap().iter().filter(about).map(sid).collect()

@@ -118,6 +118,11 @@ impl Standin {
         self.state().faults.push((action.to_owned(), times, fault));
     }
 
+    /// Does something to the next calls that name this: others use the stand-in meanwhile.
+    pub(crate) fn fault_about(&self, name: &str, times: u32, fault: Fault) {
+        self.state().faults.push((name.to_owned(), times, fault));
+    }
+
     /// From now on only this IAM policy allows calls.
     pub(crate) fn enforce(&self, policy: serde_json::Value) {
         self.state().policy = Some(policy);
@@ -162,7 +167,7 @@ impl Standin {
         let query = Query::parse(body);
         let action = query.get("Action").unwrap_or_default().to_owned();
         let mut state = self.state();
-        let fault = state.take_fault(&action);
+        let fault = state.take_fault(&action, &query);
         let result = match &fault {
             Some(Fault::Refuse { status, code, message }) => Err(Refusal(*status, code, (*message).to_owned())),
             _ => state.act(now, region, &action, &query),
@@ -195,8 +200,8 @@ impl State {
         self.regions.entry(name.to_owned()).or_insert_with(|| Region::new(name))
     }
 
-    fn take_fault(&mut self, action: &str) -> Option<Fault> {
-        let at = self.faults.iter().position(|(of, times, _)| of == action && *times > 0)?;
+    fn take_fault(&mut self, action: &str, query: &Query) -> Option<Fault> {
+        let at = self.faults.iter().position(|(of, times, _)| *times > 0 && (of == action || query.names(of)))?;
         self.faults[at].1 -= 1;
         Some(self.faults[at].2.clone())
     }
@@ -220,6 +225,8 @@ impl State {
         match action {
             "DescribeVolumes" => self.describe_volumes(now, region, query),
             "DescribeSnapshots" => self.describe_snapshots(now, region, query),
+            "DescribeLockedSnapshots" => self.describe_locks(region, query),
+            "DescribeImages" => self.describe_images(region, query),
             "DescribeInstances" => self.describe_instances(region, query),
             "DescribeAvailabilityZones" => self.describe_zones(region),
             "CreateSnapshot" => self.create_snapshot(now, region, query),

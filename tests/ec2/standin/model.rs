@@ -73,6 +73,8 @@ pub(crate) struct Snapshot {
     pub(crate) visible_at: Duration,
     pub(crate) ends_in_error: Option<String>,
     pub(crate) locked: bool,
+    /// The image that is made of it.
+    pub(crate) image: Option<String>,
 }
 
 impl Snapshot {

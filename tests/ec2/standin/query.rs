@@ -16,6 +16,11 @@ impl Query {
         self.0.get(key).map(String::as_str)
     }
 
+    /// Whether a parameter has this value.
+    pub(crate) fn names(&self, value: &str) -> bool {
+        self.0.values().any(|of| of == value)
+    }
+
     pub(crate) fn required(&self, key: &str) -> Result<&str, Refusal> {
         match self.get(key) {
             Some(value) => Ok(value),

@@ -57,6 +57,7 @@ impl State {
             visible_at: now + settings.hidden_for,
             ends_in_error: of.breaks_snapshots.clone(),
             locked: false,
+            image: None,
         };
         region.last_snapshot.insert(volume.to_owned(), now);
         region.snapshots.insert(snapshot.id.clone(), snapshot.clone());
@@ -174,6 +175,8 @@ impl State {
             started_at: self.settings.began + now,
             visible_at: now + self.settings.hidden_for,
             takes: self.settings.snapshot_takes,
+            locked: false,
+            image: None,
             ..source
         };
         let id = copy.id.clone();
@@ -189,6 +192,9 @@ impl State {
             Some(snapshot) if snapshot.locked => {
                 return refuse("SnapshotLocked", format!("The snapshot '{id}' is locked and can't be deleted."));
             }
+            Some(Snapshot { image: Some(image), .. }) => {
+                return refuse("InvalidSnapshot.InUse", format!("The snapshot {id} is currently in use by {image}"));
+            }
             Some(_) => (),
         }
         _ = now;
@@ -197,6 +203,41 @@ impl State {
             std::fs::remove_file(folder.join(format!("{id}.img"))).ok();
         }
         Ok("<return>true</return>".to_owned())
+    }
+}
+
+impl State {
+    pub(crate) fn describe_locks(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
+        let mut found = Vec::new();
+        for snapshot in self.region(region).snapshots.values().filter(|snapshot| snapshot.locked) {
+            let field = |name: &str| (name == "snapshot-id").then(|| vec![snapshot.id.clone()]);
+            if passes(query, &BTreeMap::new(), field)? {
+                found.push(format!(
+                    "<item><ownerId>123456789012</ownerId><snapshotId>{}</snapshotId><lockState>compliance</lockState>\
+                     <lockExpiresOn>2027-11-20T10:00:00.000Z</lockExpiresOn></item>",
+                    snapshot.id
+                ));
+            }
+        }
+        let (page, token) = query.page("SnapshotId", found)?;
+        Ok(format!("<snapshotSet>{}</snapshotSet>{token}", page.concat()))
+    }
+
+    pub(crate) fn describe_images(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
+        let mut found = Vec::new();
+        for snapshot in self.region(region).snapshots.values() {
+            let Some(image) = &snapshot.image else { continue };
+            let field = |name: &str| (name == "block-device-mapping.snapshot-id").then(|| vec![snapshot.id.clone()]);
+            if passes(query, &BTreeMap::new(), field)? {
+                found.push(format!(
+                    "<item><imageId>{image}</imageId><blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs>\
+                     <snapshotId>{}</snapshotId></ebs></item></blockDeviceMapping></item>",
+                    snapshot.id
+                ));
+            }
+        }
+        let (page, token) = query.page("ImageId", found)?;
+        Ok(format!("<imagesSet>{}</imagesSet>{token}", page.concat()))
     }
 }
 

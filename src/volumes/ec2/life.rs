@@ -1,0 +1,75 @@
+//! What EC2 is asked about snapshots that are there: their state, what holds them, and that they go.
+
+use super::{Ec2, PAGE, PATIENCE, VALUES, filter};
+use crate::volumes::Error;
+use crate::volumes::record::Snapshot;
+use std::collections::BTreeMap;
+
+impl Ec2 {
+    /// What there is of these snapshots of ours. One that is gone is not in the answer.
+    pub(in crate::volumes) async fn snapshots_by_id(&self, ids: &[String]) -> Result<Vec<Snapshot>, Error> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(VALUES) {
+            // by filter and not by id: one that is gone must not hide the others
+            let attempt = || {
+                let call = self.client.describe_snapshots().owner_ids("self").max_results(PAGE);
+                call.filters(filter("snapshot-id", ids.iter().cloned())).send()
+            };
+            let answer = self.call("DescribeSnapshots", PATIENCE, true, attempt).await?;
+            found.extend(answer.snapshots().iter().map(|snapshot| self.snapshot(snapshot)));
+        }
+        Ok(found)
+    }
+
+    /// Which of these snapshots are locked, and how, in words.
+    pub(in crate::volumes) async fn locks(&self, ids: &[String]) -> Result<BTreeMap<String, String>, Error> {
+        let mut found = BTreeMap::new();
+        for ids in ids.chunks(VALUES) {
+            let attempt = || {
+                let call = self.client.describe_locked_snapshots().max_results(PAGE);
+                call.filters(filter("snapshot-id", ids.iter().cloned())).send()
+            };
+            let answer = self.call("DescribeLockedSnapshots", PATIENCE, true, attempt).await?;
+            for lock in answer.snapshots() {
+                let mode = lock.lock_state().map(|state| state.as_str().to_owned()).unwrap_or_default();
+                if mode == "expired" {
+                    continue;
+                }
+                let until =
+                    lock.lock_expires_on().map(|time| format!(" until {}", super::time(Some((time.secs(), 0)))));
+                let text = format!("it is locked ({mode}{})", until.unwrap_or_default());
+                found.insert(lock.snapshot_id().unwrap_or_default().to_owned(), text);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Which of these snapshots are behind an image of the account, and behind which.
+    pub(in crate::volumes) async fn images(&self, ids: &[String]) -> Result<BTreeMap<String, String>, Error> {
+        let mut found = BTreeMap::new();
+        for ids in ids.chunks(VALUES) {
+            let attempt = || {
+                let wanted = filter("block-device-mapping.snapshot-id", ids.iter().cloned());
+                self.client.describe_images().owners("self").filters(wanted).max_results(PAGE).send()
+            };
+            let answer = self.call("DescribeImages", PATIENCE, true, attempt).await?;
+            for image in answer.images() {
+                let behind = image.block_device_mappings().iter().filter_map(|device| device.ebs()?.snapshot_id());
+                for snapshot in behind {
+                    let text = format!("image `{}` uses it", image.image_id().unwrap_or_default());
+                    found.insert(snapshot.to_owned(), text);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Asks whether a snapshot could be removed, and removes nothing.
+    pub(in crate::volumes) async fn may_delete_snapshot(&self, id: &str) -> Result<(), Error> {
+        let attempt = || self.client.delete_snapshot().snapshot_id(id).dry_run(true).send();
+        match self.call("DeleteSnapshot", PATIENCE, true, attempt).await {
+            Err(error) if matches!(error.code(), Some("DryRunOperation" | "InvalidSnapshot.NotFound")) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What becomes of backups and their snapshots: deleted, verified, found again where they are nobody's.
+
+use crate::harness::{ClusterName::A, *};
+use crate::proxy::Proxy;
+use crate::standin::Fault;
+use crate::volumes::{Installed, Pv, REGION, ec2, id_of, volume};
+use serde_json::Value;
+use std::process::Stdio;
+
+/// A namespace with a volume, and a backup of it.
+struct Saved {
+    own: Installed,
+    _namespace: TempNamespace,
+    _volume: Pv,
+    id: String,
+    snapshot: String,
+}
+
+impl Saved {
+    fn new(own: Installed, name: &str) -> Self {
+        let namespace = TempNamespace::new(A, name);
+        let pv = Pv::new(&namespace.name, "data", volume(&id_of(name)));
+        let told = own.run(&["ns", &namespace.name, "-o", "json"]).exits(0).json();
+        let id = told["id"].as_str().expect("an id").to_owned();
+        let snapshot = own.report(&id)["volumes"][0]["snapshot"]["id"].as_str().expect("a snapshot").to_owned();
+        Self { own, _namespace: namespace, _volume: pv, id, snapshot }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        keys(&format!("{}/", self.own.location.prefix))
+    }
+
+    fn has_snapshot(&self) -> bool {
+        ec2().0.snapshots(REGION).iter().any(|snapshot| snapshot.id == self.snapshot)
+    }
+
+    fn listed(&self) -> Vec<String> {
+        self.own.run(&["list", "-o", "name"]).exits(0).stdout.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn promise_6_a_backup_is_deleted_with_its_snapshots_and_nothing_else_is() {
+    let saved = Saved::new(Installed::new("delete"), "delete");
+    let (own, id) = (&saved.own, saved.id.as_str());
+    let before = saved.keys();
+    let plan = own.run(&["delete", id, "--dry-run=server", "-o", "json"]).exits(0).json();
+    assert_eq!(
+        (&plan["backups"][0]["verdict"], &plan["backups"][0]["snapshots"][0]["id"]),
+        (&"delete".into(), &saved.snapshot.as_str().into())
+    );
+    own.run(&["delete", id]).exits(2).says(&["nobody can be asked", "1 snapshot", "--yes"]);
+    own.run(&["delete", "latest", "--yes"]).exits(2).says(&["another backup each time"]);
+    assert!(saved.has_snapshot() && saved.keys() == before);
+
+    // locked: it stays whole
+    let lock = |locked| {
+        ec2().0.in_region(REGION, |region| region.snapshots.get_mut(&saved.snapshot).expect("it").locked = locked)
+    };
+    lock(true);
+    own.run(&["delete", id, "--yes"]).exits(3).says(&[&saved.snapshot, "it is locked (compliance until"]);
+    assert_eq!((saved.keys(), saved.listed()), (before, vec![saved.id.clone()]));
+    lock(false);
+
+    let told = own.run(&["delete", id, "--yes", "-o", "json"]).exits(0).json();
+    assert_eq!(told["backups"][0]["verdict"], "deleted", "{told}");
+    assert!(!saved.has_snapshot());
+    assert_eq!((saved.keys(), saved.listed()), (Vec::new(), Vec::new()));
+    own.run(&["delete", id, "--yes"]).exits(5).says(&["there are no backups in"]);
+}
+
+#[test]
+fn promise_6_a_deletion_whose_worker_is_killed_goes_on() {
+    let proxy = Proxy::start();
+    let saved = Saved::new(Installed::at("delete-killed", &proxy.endpoint()), "delete-killed");
+    // the manifest and the snapshot are gone, the data not yet
+    proxy.hold("DELETE", "/data/", 1);
+    let args = saved.own.args(&["delete", &saved.id, "--yes", "-o", "json"]);
+    let run = backup_command(A, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    proxy.wait_held(1);
+    assert!(!saved.keys().iter().any(|key| key.contains("/backups/")), "{:?}", saved.keys());
+    let namespace = &saved.own.namespace.name;
+    let pods = get(A, &["pods", "-n", namespace, "-l", "kubectl-backup/verb=delete"]);
+    let pod = pods["items"][0]["metadata"]["name"].as_str().expect("a pod");
+    kubectl(A, &["delete", "pod", "-n", namespace, pod, "--grace-period=0", "--force"]).exits(0);
+    proxy.release();
+    let told: Value = Ran::ended(run).exits(0).json();
+    assert_eq!(told["backups"][0]["verdict"], "deleted", "{told}");
+    assert!(!saved.has_snapshot() && saved.keys().is_empty(), "{:?}", saved.keys());
+}
+
+#[test]
+fn promise_4_verify_finds_damage_in_the_bucket_and_in_ec2() {
+    let saved = Saved::new(Installed::new("verify"), "verify");
+    let (own, id) = (&saved.own, saved.id.as_str());
+    let told = own.run(&["verify", "latest", "-o", "json"]).exits(0).json();
+    let one = &told["backups"][0];
+    assert_eq!((one["verdict"].as_str(), one["snapshots"][0]["state"].as_str()), (Some("intact"), Some("completed")));
+    let size: u64 = told["backups"][0]["bytes"].as_u64().expect("bytes");
+    let manifest = manifest(&own.location, id);
+    let whole: u64 = ["objects", "index", "report", "log"]
+        .iter()
+        .map(|file| manifest["files"][file]["size"].as_u64().expect("a size"))
+        .sum();
+    assert_eq!(size, whole, "every byte");
+
+    // a snapshot that can't be asked for, one of another size, one that is gone
+    let refuse = Fault::Refuse { status: 403, code: "UnauthorizedOperation", message: "not you" };
+    ec2().0.fault_about(&saved.snapshot, 1, refuse);
+    own.run(&["verify", id, "--level", "1"]).exits(3).says(&["DescribeSnapshots", "not you"]);
+    ec2().0.in_region(REGION, |region| region.snapshots.get_mut(&saved.snapshot).expect("it").gib = 2);
+    own.run(&["verify", id, "--level", "1"]).exits(7).says(&[&saved.snapshot, "2 GiB"]);
+    ec2().0.in_region(REGION, |region| region.snapshots.get_mut(&saved.snapshot).expect("it").gib = 1);
+
+    let objects = format!("{}/{}", own.location.prefix, manifest["files"]["objects"]["key"].as_str().expect("a key"));
+    let whole = download(&objects);
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    overwrite(&objects, &bytes);
+    own.run(&["verify", id, "--level", "1"]).exits(0);
+    let ran = own.run(&["verify", id]).exits(7).says(&["objects.tar.zst", "its SHA-256 is"]);
+    assert!(ran.stdout.contains("damaged"), "{}", ran.stdout);
+    overwrite(&objects, &whole);
+    own.run(&["verify", id, "-o", "wide"]).exits(0);
+}
