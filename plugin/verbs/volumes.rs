@@ -6,10 +6,19 @@ use kubectl_backup::rules::volumes::Policy;
 use kubectl_backup::volumes::{restore, snapshot};
 use std::time::Duration;
 
-/// `--volumes`.
+/// `--volumes` of a backup.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Volumes {
     /// Left out, as it is meant.
+    Skip,
+}
+
+/// `--volumes` of a restore.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Restored {
+    /// Every one, or nothing is restored.
+    All,
+    /// None.
     Skip,
 }
 
@@ -56,9 +65,10 @@ impl BackupArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Volume options")]
 pub(crate) struct RestoreArgs {
-    /// `skip` makes no volumes: claims are restored without their data
-    #[arg(long, value_name = "skip", value_enum, hide_possible_values = true)]
-    volumes: Option<Volumes>,
+    /// `all`: restore nothing where a volume can't be made; `skip`: make none, claims are restored without their data.
+    /// Else the claim of a volume that can't be made waits for it
+    #[arg(long, value_name = "all|skip", value_enum, hide_possible_values = true)]
+    volumes: Option<Restored>,
     /// Make volumes of zone OLD in zone NEW; can be repeated
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = zones)]
     map_zone: Vec<(String, String)>,
@@ -77,7 +87,11 @@ impl RestoreArgs {
     /// What these arguments mean.
     pub(crate) fn options(&self) -> restore::Options {
         restore::Options {
-            skip: self.volumes.is_some(),
+            data: match self.volumes {
+                None => restore::Data::Restore,
+                Some(Restored::All) => restore::Data::All,
+                Some(Restored::Skip) => restore::Data::Skip,
+            },
             map_zone: self.map_zone.iter().cloned().collect(),
             volume_type: self.volume_type.clone(),
             iops: self.iops,

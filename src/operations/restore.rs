@@ -14,12 +14,12 @@ use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
-use crate::pipeline::apply::Apply;
+use crate::pipeline::apply::{Apply, Restored};
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
-use crate::pipeline::{catalog, until_cancelled};
-use crate::report::Phase;
+use crate::pipeline::{Error, catalog, until_cancelled};
+use crate::report::{Events, Phase};
 use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
@@ -30,6 +30,7 @@ use crate::volumes::restore::Options as VolumeOptions;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use outcome::{ItemResult, RestoreResult};
 use safety::Safety;
@@ -106,7 +107,20 @@ pub async fn run(
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Done> {
-    until_cancelled(&context.cancel, restore(id, task, location, cluster, store, context)).await
+    let makes_volumes = AtomicBool::new(false);
+    let deed = restore(id, task, location, cluster, store, context, &makes_volumes);
+    // once volumes are made, the deed ends by itself, and removes those that nothing will use
+    let ended = async {
+        context.cancel.cancelled().await;
+        if makes_volumes.load(Ordering::Relaxed) {
+            tokio::time::sleep(volumes::CLEANING).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        result = deed => result,
+        () = ended => Err(Error::Cancelled.into()),
+    }
 }
 
 async fn restore(
@@ -116,6 +130,7 @@ async fn restore(
     cluster: &Cluster,
     store: &dyn Store,
     context: &Context,
+    makes_volumes: &AtomicBool,
 ) -> anyhow::Result<Done> {
     let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
     let started = (context.now)();
@@ -153,15 +168,20 @@ async fn restore(
     events.phase(Phase::Verifying);
     let mut plan = Box::pin(plan::make(cluster, store, request, &events)).await?;
     let mut wishes = Wishes::find(task, &backup, &plan, id, store).await.context("looking for saved volumes")?;
+    wishes.examine(cluster, &backup, &mut plan, task.dry_run).await.context("looking at the snapshots of volumes")?;
     plan.note_given_back(&backup, |claim| wishes.has(claim));
     plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
         let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
-        let problems = if task.dry_run == DryRun::Server { check.all(&mut plan).await? } else { Vec::new() };
+        let mut problems = wishes.problems;
+        if task.dry_run == DryRun::Server {
+            problems.extend(check.all(&mut plan).await?);
+        }
         return outcome::planned(&backup, &plan, problems);
     }
     approval::check(task, &mut plan, &earlier)?;
     refuse_differences(task, &plan)?;
+    wishes.refuse_some()?;
     if let Some(home) = home {
         approval::begin(id, &plan, home, context).await?;
     }
@@ -174,15 +194,17 @@ async fn restore(
     }
     events.phase(Phase::Restoring);
     let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
+    makes_volumes.store(!wishes.is_empty(), Ordering::Relaxed);
+    let problems = std::mem::take(&mut wishes.problems);
     let volumes = Box::pin(wishes.make(&target, store, &backup, &plan.adaptation, context, &events));
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
     let before = approval::done_before(&earlier, &plan);
-    let owners = std::mem::take(&mut plan.owners);
-    let apply = Apply { cluster, store, backup: &backup, plan: &plan, events: &events, cancel: &context.cancel };
-    let restored = Box::pin(apply.run(owners, &before)).await.context("restoring");
+    let writing = Box::pin(carry_out(cluster, store, &backup, &mut plan, &before, &events, context));
+    let restored = until_cancelled(&context.cancel, writing).await;
     volumes.settle(&target, &events).await;
     let mut restored = restored?;
+    restored.problems.extend(problems);
     restored.add(before);
     restored.stays.extend(volumes.stays());
     let told = outcome::Told::new(&backup, &plan, restored, false);
@@ -203,6 +225,21 @@ fn places(task: &RestoreTask, backup: &Backup) -> anyhow::Result<(Namespaces, Ad
     let asked = asked.map_err(wrong)?;
     check_mapping(backup, &mapping)?;
     Ok((asked, Adaptation::new(&task.adapt, mapping).map_err(wrong)?))
+}
+
+/// Writes what the plan says. Nothing that exists was touched before this.
+async fn carry_out(
+    cluster: &Cluster,
+    store: &dyn Store,
+    backup: &Backup,
+    plan: &mut Plan,
+    before: &Restored,
+    events: &Events,
+    context: &Context,
+) -> anyhow::Result<Restored> {
+    let owners = std::mem::take(&mut plan.owners);
+    let apply = Apply { cluster, store, backup, plan, events, cancel: &context.cancel };
+    apply.run(owners, before).await.context("restoring")
 }
 
 /// `--existing=fail`: nothing is written where anything differs.

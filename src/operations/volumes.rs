@@ -2,23 +2,24 @@
 
 use super::Context;
 use super::backup::Standing;
-use super::restore::RestoreTask;
+use super::restore::{DryRun, RestoreTask};
 use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
 use crate::id::{BackupId, Digest};
+use crate::pipeline::Error;
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::{Error, until_cancelled};
-use crate::report::Events;
+use crate::report::{Events, Problem};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::verdict::Verdict;
+use crate::rules::verdict::{Skip, Verdict};
 use crate::rules::volumes::restored::{self, NewVolume, Restored};
 use crate::store::Store;
-use crate::volumes::record::{State, VolumeCopy};
-use crate::volumes::restore::{self, Wish};
+use crate::volumes::Ec2;
+use crate::volumes::record::VolumeCopy;
+use crate::volumes::restore::{self, Data, Wish};
 use crate::volumes::snapshot::Snapshots;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use std::time::Duration;
 /// Characters that the value of a tag in AWS may have.
 const TAG_VALUE: usize = 256;
 /// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
-const CLEANING: Duration = Duration::from_secs(20);
+pub(super) const CLEANING: Duration = Duration::from_secs(20);
 
 /// After a backup: snapshots that no backup names go.
 pub(super) async fn settle(
@@ -103,7 +104,12 @@ impl Target<'_> {
 pub(super) struct Wishes<'a> {
     id: &'a BackupId,
     options: &'a restore::Options,
+    ec2: Option<Ec2>,
     wishes: Vec<Wish>,
+    /// Those that can't be made: the claim waits for a volume of this name.
+    unusable: Vec<Wish>,
+    /// Why they can't.
+    pub(super) problems: Vec<Problem>,
     /// What a person should see of it beforehand.
     pub(super) notes: Vec<String>,
 }
@@ -125,7 +131,7 @@ impl<'a> Wishes<'a> {
         store: &dyn Store,
     ) -> anyhow::Result<Self> {
         let options = &task.volumes;
-        let copies = if options.skip { Vec::new() } else { copies(store, &backup.manifest).await? };
+        let copies = if options.data == Data::Skip { Vec::new() } else { copies(store, &backup.manifest).await? };
         let entries = backup.index.entries();
         let created = plan.items.iter().filter(|item| item.verdict == Verdict::Create);
         let created: BTreeSet<(String, ObjectName)> = created
@@ -136,17 +142,12 @@ impl<'a> Wishes<'a> {
             .filter(|(kind, _)| kind.starts_with("persistentvolume"))
             .collect();
         let is_created = |kind: &str, name: ObjectName| created.contains(&(kind.to_owned(), name));
-        let (mut wishes, mut notes) = (Vec::new(), Vec::new());
+        let mut wishes = Vec::new();
         for copy in copies {
             if !is_created("persistentvolumeclaims", ObjectName::new(Some(&copy.namespace), &copy.claim)) {
                 continue;
             }
             let namespace = plan.adaptation.mapping().target(&copy.namespace).to_owned();
-            if copy.snapshot.state == State::Error {
-                let id = &copy.snapshot.id;
-                notes.push(format!("`{}` comes without its data: snapshot `{id}` ended in error", copy.subject()));
-                continue;
-            }
             // a volume of that name is there already, or isn't restored: then one of another name
             let volume = match is_created("persistentvolumes", ObjectName::new(None, &copy.volume)) {
                 true => copy.volume.clone(),
@@ -156,17 +157,93 @@ impl<'a> Wishes<'a> {
                     format!("restored-{hex}")
                 }
             };
-            wishes.push(Wish { copy, namespace, volume, there: None });
+            wishes.push(Wish { copy, namespace, volume, there: None, zone: String::new() });
         }
-        notes.extend(wishes.iter().map(|wish: &Wish| wish.note(options)));
-        Ok(Self { id, options, wishes, notes })
+        Ok(Self { id, options, ec2: None, wishes, unusable: Vec::new(), problems: Vec::new(), notes: Vec::new() })
     }
 
-    /// Whether a claim of the backup gets a new volume.
+    /// Finds out what of it can be made, and where; takes that into the plan. A dry run goes on where EC2 can't be asked.
+    pub(super) async fn examine(
+        &mut self,
+        cluster: &Cluster,
+        backup: &Backup,
+        plan: &mut Plan,
+        dry_run: DryRun,
+    ) -> anyhow::Result<()> {
+        if self.wishes.is_empty() {
+            return Ok(());
+        }
+        match restore::examine(cluster, &backup.manifest.id, self.options, self.wishes.clone()).await {
+            Ok(found) => {
+                self.ec2 = Some(found.ec2);
+                self.wishes = found.wishes;
+                self.notes.extend(found.notes);
+                self.leave_out(found.unusable, backup, plan);
+            }
+            Err(error) if dry_run != DryRun::None => {
+                let error = error.to_string().replace("\nhint: ", "; hint: ");
+                self.notes.push(format!("whether the snapshots of volumes can be used is not known: {error}"));
+            }
+            Err(error) => return Err(anyhow::anyhow!("{}", with_way_out(&error))),
+        }
+        self.notes.extend(self.wishes.iter().map(|wish: &Wish| wish.note(self.options)));
+        let told = self.wishes.iter().map(|wish| (wish, true)).chain(self.unusable.iter().map(|wish| (wish, false)));
+        let digest = |(wish, usable): (&Wish, bool)| {
+            let digest = Digest::of(format!("{} {usable}", wish.digest()).as_bytes());
+            (format!("{}/{}", wish.namespace, wish.copy.claim), digest)
+        };
+        plan.note_volumes(told.map(digest).collect());
+        Ok(())
+    }
+
+    /// A claim whose volume can't be made is made all the same, and waits for a volume of a name that isn't there: without
+    /// it a StatefulSet would make itself an empty one.
+    fn leave_out(&mut self, unusable: Vec<(Wish, String)>, backup: &Backup, plan: &mut Plan) {
+        let entries = backup.index.entries();
+        for (wish, why) in unusable {
+            let number = (0..entries.len()).find(|number| {
+                let entry = &entries[*number];
+                backup.index.frame(entry).kind.is("persistentvolumes") && entry.name() == wish.volume
+            });
+            if let Some(number) = number {
+                plan.decide(number, Verdict::Skip(Skip::NeverRestored("the data on it can't be restored")));
+            }
+            let message = format!(
+                "the data on its volume can't be restored: {why}. It waits for a PersistentVolume `{}`, and pods that mount it \
+                 wait too; `--volumes=skip` restores it without the data",
+                wish.volume
+            );
+            let subject = format!("persistentvolumeclaims {}/{}", wish.namespace, wish.copy.claim);
+            self.problems.push(Problem { subject, message });
+            self.unusable.push(wish);
+        }
+    }
+
+    /// Refuses to go on with some only, where all were asked for.
+    pub(super) fn refuse_some(&self) -> anyhow::Result<()> {
+        let Some(first) = self.problems.first().filter(|_| self.options.data == Data::All) else { return Ok(()) };
+        let others = match self.problems.len() - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more like it)"),
+        };
+        let (why, _) = first.message.split_once(". It waits").unwrap_or((&first.message, ""));
+        anyhow::bail!(
+            "{}: {why}{others}; `--volumes=all` was asked for, and nothing was written\n\
+             hint: without it the rest is restored, and such claims wait",
+            first.subject
+        )
+    }
+
+    /// Whether there is anything to make.
+    pub(super) fn is_empty(&self) -> bool {
+        self.wishes.is_empty()
+    }
+
+    /// Whether a claim of the backup gets a new volume, or waits for one.
     pub(super) fn has(&self, claim: &ObjectName) -> bool {
         let is_it =
             |wish: &Wish| claim.namespace.as_deref() == Some(&wish.copy.namespace) && claim.name == wish.copy.claim;
-        self.wishes.iter().any(is_it)
+        self.wishes.iter().chain(&self.unusable).any(is_it)
     }
 
     /// Makes them, and the PersistentVolumes that no object of the backup becomes. After an error none is left.
@@ -179,9 +256,12 @@ impl<'a> Wishes<'a> {
         context: &Context,
         events: &Events,
     ) -> anyhow::Result<NewVolumes> {
-        if self.wishes.is_empty() {
-            return Ok(NewVolumes { new: Restored::default(), volumes: None });
-        }
+        let mut new = Restored::default();
+        let claim = |wish: &Wish| ((wish.namespace.clone(), wish.copy.claim.clone()), wish.volume.clone());
+        new.claims.extend(self.unusable.iter().map(claim));
+        let Some(ec2) = self.ec2.take().filter(|_| !self.wishes.is_empty()) else {
+            return Ok(NewVolumes { new, volumes: None });
+        };
         let saved = saved_volumes(store, backup, &self.wishes).await?;
         let (cluster, kind) = (target.cluster, target.volumes()?);
         for wish in self.wishes.iter_mut().filter(|wish| wish.volume != wish.copy.volume) {
@@ -191,21 +271,18 @@ impl<'a> Wishes<'a> {
             id: self.id,
             backup: (&backup.manifest.id, &backup.manifest.cluster.uid),
             cluster_uid: target.uid,
-            cluster,
             options: self.options,
             events,
         };
-        let making = async {
-            let made = restore::make(&request, self.wishes.clone()).await;
-            made.map_err(|error| anyhow::anyhow!("{}", with_way_out(&error)))
+        let made = match restore::make(ec2, &request, self.wishes, context.cancel.cancelled()).await {
+            Ok(made) => made,
+            Err(crate::volumes::Error::Cancelled) => return Err(Error::Cancelled.into()),
+            Err(error) => anyhow::bail!("{}", with_way_out(&error)),
         };
-        let made = until_cancelled(&context.cancel, making).await?;
-        let mut new = Restored::default();
-        let mut volumes = NewVolumes { new: Restored::default(), volumes: None };
         let mut failed = None;
         for one in &made.made {
-            let volume = NewVolume { id: one.id.clone(), zone: one.zone.clone() };
-            let Wish { copy, namespace, volume: name, .. } = &one.wish;
+            let Wish { copy, namespace, volume: name, zone, .. } = &one.wish;
+            let volume = NewVolume { id: one.id.clone(), zone: zone.clone() };
             if *name == copy.volume {
                 new.volumes.insert(name.clone(), volume);
                 new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone());
@@ -216,7 +293,7 @@ impl<'a> Wishes<'a> {
                 Err(error) => failed = Some(error),
             }
         }
-        (volumes.new, volumes.volumes) = (new, Some(made));
+        let volumes = NewVolumes { new, volumes: Some(made) };
         if let Some(error) = failed {
             volumes.settle(target, events).await;
             return Err(error);

@@ -26,7 +26,7 @@ use crate::rules::restorable::{Facts, Protected};
 use crate::rules::survey::Survey;
 use crate::rules::verdict::{self, Existing, Line, Skip, Verdict};
 use crate::store::Store;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The kind of definitions of custom kinds.
 pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -96,6 +96,8 @@ pub struct Plan {
     pub homeless: HashMap<usize, &'static str>,
     /// The volumes that take claims back which are to be created, by the claim's number in the index.
     pub given_back: HashMap<usize, (Kind, ObjectName)>,
+    /// The digests of the volumes behind claims, by the claim's namespace and name in the target.
+    pub volumes: BTreeMap<String, Digest>,
     /// What is worth a word to the person of the objects to be written.
     pub notes: Vec<String>,
     /// Objects that are there and that a restore has written, where that was asked for.
@@ -132,6 +134,13 @@ impl Plan {
             .collect();
         notes.sort_unstable();
         self.notes.append(&mut notes);
+    }
+
+    /// Takes the volumes that are to be made into what tells the plan from others.
+    pub fn note_volumes(&mut self, volumes: BTreeMap<String, Digest>) {
+        let told = volumes.iter().map(|(claim, digest)| format!("\n{claim} {digest}"));
+        self.digest = Digest::of(format!("{}{}", self.digest, told.collect::<String>()).as_bytes());
+        self.volumes = volumes;
     }
 
     /// The item of an entry.

@@ -3,6 +3,9 @@
 use super::record::EbsVolume;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Values in one filter; EC2 takes 200.
+pub(super) const VALUES: usize = 200;
+
 /// What a machine has attached.
 #[derive(Debug, Default)]
 pub(super) struct Machine {

@@ -3,7 +3,7 @@
 mod life;
 
 use super::Error;
-use super::ask::{Machine, NewVolume, VolumeState};
+use super::ask::{Machine, NewVolume, VALUES, VolumeState};
 use super::fault::{Class, class};
 use super::pace::Pace;
 use super::record::{EbsVolume, Snapshot, State};
@@ -28,8 +28,6 @@ use tokio::time::{Instant, sleep};
 const ANSWER: Duration = Duration::from_secs(30);
 /// For how long a call is tried that EC2 doesn't answer, or puts off.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
-/// Values in one filter; EC2 takes 200.
-const VALUES: usize = 200;
 /// Entries of one page; EC2 takes 1,000.
 const PAGE: i32 = 1000;
 
@@ -165,14 +163,15 @@ impl Ec2 {
         Ok(found)
     }
 
-    /// The volumes with a tag.
-    pub(super) async fn volumes_tagged(&self, tag: &str, value: &str) -> Result<Vec<EbsVolume>, Error> {
+    /// The volumes whose tags have these values, each one of up to [`VALUES`].
+    pub(super) async fn volumes_tagged(&self, tags: &[(&str, &[String])]) -> Result<Vec<EbsVolume>, Error> {
         let mut found = Vec::new();
         let mut token = None;
         loop {
             let attempt = || {
-                let wanted = filter(&format!("tag:{tag}"), [value.to_owned()]);
-                self.client.describe_volumes().filters(wanted).max_results(PAGE).set_next_token(token.clone()).send()
+                let wanted = tags.iter().map(|(tag, values)| filter(&format!("tag:{tag}"), values.iter().cloned()));
+                let call = self.client.describe_volumes().set_filters(Some(wanted.collect()));
+                call.max_results(PAGE).set_next_token(token.clone()).send()
             };
             let answer = self.call("DescribeVolumes", PATIENCE, true, attempt).await?;
             found.extend(answer.volumes().iter().map(|one| volume(one).0));
@@ -203,15 +202,30 @@ impl Ec2 {
         Ok(found)
     }
 
-    /// Our snapshots with a tag, all pages. EC2 lists a new one only after some seconds.
+    /// Our snapshots with a tag. EC2 lists a new one only after some seconds.
     pub(super) async fn snapshots(&self, tag: &str, value: &str) -> Result<Vec<Snapshot>, Error> {
+        self.snapshots_that(&filter(&format!("tag:{tag}"), [value.to_owned()]), Some("self")).await
+    }
+
+    /// What there is of these snapshots, other accounts' too.
+    pub(in crate::volumes) async fn snapshots_by_id(&self, ids: &[String]) -> Result<Vec<Snapshot>, Error> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(VALUES) {
+            // by filter and not by id: one that is gone must not hide the others
+            found.extend(self.snapshots_that(&filter("snapshot-id", ids.iter().cloned()), None).await?);
+        }
+        Ok(found)
+    }
+
+    /// All pages.
+    async fn snapshots_that(&self, are: &Filter, owner: Option<&str>) -> Result<Vec<Snapshot>, Error> {
         let mut found = Vec::new();
         let mut token = None;
         loop {
             let attempt = || {
-                let call = self.client.describe_snapshots().owner_ids("self").max_results(PAGE);
-                let wanted = filter(&format!("tag:{tag}"), [value.to_owned()]);
-                call.filters(wanted).set_next_token(token.clone()).send()
+                let owners = owner.map(|owner| vec![owner.to_owned()]);
+                let call = self.client.describe_snapshots().set_owner_ids(owners).max_results(PAGE);
+                call.filters(are.clone()).set_next_token(token.clone()).send()
             };
             let answer = self.call("DescribeSnapshots", PATIENCE, true, attempt).await?;
             found.extend(answer.snapshots().iter().map(|snapshot| self.snapshot(snapshot)));

@@ -45,6 +45,9 @@ pub enum Error {
         /// Whether EC2 may have done it all the same.
         unsure: bool,
     },
+    /// Somebody has ended the run.
+    #[error("it was cancelled")]
+    Cancelled,
     /// A setting that can't be used, or one that is missing.
     #[error("{0}")]
     Setting(String),

@@ -132,3 +132,10 @@ pub struct Snapshot {
     #[serde(skip)]
     pub gib: u64,
 }
+
+impl Snapshot {
+    /// By which the older of two of one volume is told, the same way by everybody.
+    pub(super) fn age(&self) -> (Timestamp, &str) {
+        (self.started_at, &self.id)
+    }
+}

@@ -1,21 +1,23 @@
-//! Volumes from snapshots, before the first object of a restore is written: either all of them are there and ready, or
-//! none is left and the restore ends.
+//! Volumes from snapshots, before the first object of a restore is written: either all that were planned are there and
+//! ready, or none is left and the restore ends. Which snapshots can't be used is known when it is planned ([`examine`]).
 //!
 //! A volume takes nothing but data and encryption from its snapshot, so all else is said again. Its tags are those by which
 //! the CSI driver's IAM policies know its own: without them a volume binds and is never attached.
 
-use super::ask::{NewVolume, VolumeState};
-use super::record::{EbsVolume, State, VolumeCopy};
-use super::{Ec2, Error, Place};
-use crate::cluster::Cluster;
+use super::ask::{NewVolume, VALUES, VolumeState};
+use super::record::{EbsVolume, VolumeCopy};
+use super::{Ec2, Error};
 use crate::id::{BackupId, Digest};
 use crate::report::Events;
-use crate::rules::volumes::{Zone, zone_for};
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+mod examine;
+
+pub use examine::{Examined, examine, examine_with};
 
 /// Volumes that are made at once.
 const AT_ONCE: usize = 16;
@@ -25,15 +27,34 @@ const READY: Duration = Duration::from_secs(300);
 const APPEARS: Duration = Duration::from_secs(60);
 /// Between two looks at new volumes.
 const POLL: Duration = Duration::from_secs(2);
+/// How long EC2 may take until it lists a volume whose making wasn't confirmed.
+const LISTS: Duration = Duration::from_secs(5);
+/// How long a volume may take until it can be removed, and between two tries.
+const REMOVING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 /// The restore that made a volume.
 pub const RESTORE: &str = "kubectl-backup/restore";
+/// The PersistentVolume, as the CSI driver notes it.
+const NAME: &str = "CSIVolumeName";
+
+/// Which volumes a restore makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Data {
+    /// All that can be made; the claims of others wait.
+    #[default]
+    Restore,
+    /// All, or nothing is restored.
+    All,
+    /// None.
+    Skip,
+}
 
 /// What may differ from the volumes that were saved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Options {
-    /// Make no volumes.
-    pub skip: bool,
+    /// Which volumes are made.
+    pub data: Data,
     /// Where volumes of a zone go.
     pub map_zone: BTreeMap<String, String>,
     /// Another type.
@@ -74,28 +95,35 @@ pub struct Wish {
     pub volume: String,
     /// The EBS volume of the one that has the saved name in the target, where there is one.
     pub there: Option<String>,
+    /// The zone to make it in; empty until that is known.
+    pub zone: String,
 }
 
 impl Wish {
     /// What is told of it before it happens.
     pub fn note(&self, options: &Options) -> String {
         let (copy, volume) = (&self.copy, options.applied(&self.copy.source));
+        let zone = if self.zone.is_empty() { String::new() } else { format!(" in `{}`", self.zone) };
         format!(
-            "`persistentvolumeclaims` `{}/{}`: a new {} volume of {} GiB is made from snapshot `{}` of {}",
+            "`persistentvolumeclaims` `{}/{}`: a new {} volume of {} GiB is made{zone} from snapshot `{}` of {}",
             self.namespace, copy.claim, volume.kind, volume.gib, copy.snapshot.id, copy.snapshot.started_at
         )
+    }
+
+    /// What tells it from another volume for the same claim.
+    pub fn digest(&self) -> Digest {
+        let told = serde_json::json!([self.copy, self.zone]);
+        Digest::of(told.to_string().as_bytes())
     }
 }
 
 /// A volume that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// For what.
+    /// For what, and where.
     pub wish: Wish,
     /// `vol-…`.
     pub id: String,
-    /// Where it is.
-    pub zone: String,
 }
 
 /// What making volumes needs.
@@ -106,8 +134,6 @@ pub struct Request<'a> {
     pub backup: (&'a BackupId, &'a str),
     /// The uid of the target.
     pub cluster_uid: &'a str,
-    /// The target.
-    pub cluster: &'a Cluster,
     /// What may differ.
     pub options: &'a Options,
     /// Where to tell what happens.
@@ -122,57 +148,74 @@ pub struct Volumes {
     pub made: Vec<Made>,
 }
 
-/// Makes volumes, and waits until they can be attached. After an error none is left.
+/// Makes volumes, and waits until they can be attached, unless it is cancelled. After an error none is left.
 ///
 /// # Errors
-/// The first that went wrong.
-pub async fn make(request: &Request<'_>, wishes: Vec<Wish>) -> Result<Volumes, Error> {
-    let place = Place::of(request.cluster).await?;
-    let ec2 = place.ec2().await?;
-    make_with(ec2, &place, request, wishes).await
-}
-
-/// The same with a client that is there already.
-///
-/// # Errors
-/// The first that went wrong.
-pub async fn make_with(ec2: Ec2, place: &Place, request: &Request<'_>, wishes: Vec<Wish>) -> Result<Volumes, Error> {
+/// The first that went wrong, or [`Error::Cancelled`].
+pub async fn make(
+    ec2: Ec2,
+    request: &Request<'_>,
+    wishes: Vec<Wish>,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Volumes, Error> {
     let (bound, wishes) = earlier(&ec2, request, wishes).await?;
-    check(&ec2, request, &wishes).await?;
-    let zones = zones(&ec2, place).await?;
-    let mut zoned = Vec::new();
-    for wish in wishes {
-        let source = Zone { name: wish.copy.source.zone.clone(), id: wish.copy.source.zone_id.clone() };
-        let (zone, note) = zone_for(&source, &zones, &request.options.map_zone).map_err(Error::Setting)?;
-        note.into_iter().for_each(|note| request.events.note(note));
-        zoned.push((wish, zone));
-    }
-    let ec2 = &ec2;
-    let making = stream::iter(zoned).map(|(wish, zone)| async move {
-        let id = make_one(ec2, request, &wish, &zone).await;
-        id.map(|id| Made { wish, id, zone })
-    });
-    let results: Vec<Result<Made, Error>> = making.buffer_unordered(AT_ONCE).collect().await;
-    let (mut made, mut failed) = (Vec::new(), None);
-    for result in results {
-        match result {
-            Ok(one) => made.push(one),
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
-    let ready = match failed {
-        Some(error) => Err(error),
-        None => wait(ec2, &made).await,
+    let mut made = Vec::new();
+    let all = async {
+        make_all(&ec2, request, &wishes, &mut made).await?;
+        wait(&ec2, &made).await
+    };
+    let ready = tokio::select! {
+        biased;
+        result = all => result,
+        () = cancelled => Err(Error::Cancelled),
     };
     if let Err(error) = ready {
-        remove(ec2, made.iter(), request.events).await;
+        take_back(&ec2, request, &wishes, made, &error).await;
         return Err(error);
     }
     made.iter().for_each(|one| {
-        request.events.note(format!("volume `{}` in `{}` is made of `{}`", one.id, one.zone, one.wish.copy.snapshot.id))
+        let Wish { zone, copy, .. } = &one.wish;
+        request.events.note(format!("volume `{}` in `{zone}` is made of `{}`", one.id, copy.snapshot.id));
     });
     made.extend(bound);
-    Ok(Volumes { ec2: ec2.clone(), made })
+    Ok(Volumes { ec2, made })
+}
+
+async fn make_all(ec2: &Ec2, request: &Request<'_>, wishes: &[Wish], made: &mut Vec<Made>) -> Result<(), Error> {
+    let making = stream::iter(wishes.to_vec()).map(|wish| async move {
+        let id = make_one(ec2, request, &wish).await;
+        id.map(|id| Made { wish, id })
+    });
+    let mut making = std::pin::pin!(making.buffer_unordered(AT_ONCE));
+    let mut failed = None;
+    while let Some(result) = making.next().await {
+        match result {
+            Ok(one) => made.push(one),
+            // what is in flight is waited for, so that nothing appears behind our back
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Removes what was made, as far as that is known, and what may have been made without an answer.
+async fn take_back(ec2: &Ec2, request: &Request<'_>, wishes: &[Wish], made: Vec<Made>, error: &Error) {
+    let mut ids: Vec<String> = made.into_iter().map(|one| one.id).collect();
+    if matches!(error, Error::Cancelled | Error::Unavailable { unsure: true, .. }) {
+        sleep(LISTS).await;
+        let names: Vec<String> = wishes.iter().map(|wish| wish.volume.clone()).collect();
+        for names in names.chunks(VALUES) {
+            match ec2.volumes_tagged(&[(RESTORE, &[request.id.to_string()]), (NAME, names)]).await {
+                Ok(found) => ids.extend(found.into_iter().map(|volume| volume.id)),
+                Err(error) => {
+                    tracing::warn!(%error, "volumes of this restore may be left, tagged `{RESTORE}={}`", request.id);
+                }
+            }
+        }
+    }
+    ids.sort();
+    ids.dedup();
+    remove(ec2, &ids, request.events).await;
 }
 
 /// Sets aside what an earlier try of this restore has made and given a PersistentVolume already.
@@ -180,13 +223,14 @@ async fn earlier(ec2: &Ec2, request: &Request<'_>, wishes: Vec<Wish>) -> Result<
     if wishes.iter().all(|wish| wish.there.is_none()) {
         return Ok((Vec::new(), wishes));
     }
-    let ours = ec2.volumes_tagged(RESTORE, request.id.as_str()).await?;
+    let ours = ec2.volumes_tagged(&[(RESTORE, &[request.id.to_string()])]).await?;
     let (mut made, mut open) = (Vec::new(), Vec::new());
     for mut wish in wishes {
         match ours.iter().find(|volume| wish.there.as_deref() == Some(&volume.id)) {
             Some(volume) => {
                 wish.volume.clone_from(&wish.copy.volume);
-                made.push(Made { wish, id: volume.id.clone(), zone: volume.zone.clone() });
+                wish.zone.clone_from(&volume.zone);
+                made.push(Made { wish, id: volume.id.clone() });
             }
             None => open.push(wish),
         }
@@ -194,61 +238,14 @@ async fn earlier(ec2: &Ec2, request: &Request<'_>, wishes: Vec<Wish>) -> Result<
     Ok((made, open))
 }
 
-/// Whether the snapshots can be used at all.
-async fn check(ec2: &Ec2, request: &Request<'_>, wishes: &[Wish]) -> Result<(), Error> {
-    let listed = ec2.snapshots(super::snapshot::ID, request.backup.0.as_str()).await?;
-    for Wish { copy, .. } in wishes {
-        let (id, region) = (&copy.snapshot.id, &copy.snapshot.region);
-        let claim = format!("{}/{}", copy.namespace, copy.claim);
-        if region != ec2.region() {
-            return Err(Error::Setting(format!(
-                "the snapshot `{id}` of claim `{claim}` is in region `{region}`, and the cluster in `{}`\nhint: copy it with \
-                 `aws ec2 copy-snapshot`, or leave volumes out with `--volumes=skip`",
-                ec2.region()
-            )));
-        }
-        let state = listed.iter().find(|listed| listed.id == *id).map(|listed| (listed.state, &listed.progress));
-        let why = match state {
-            Some((State::Pending, progress)) => {
-                format!("is still pending ({progress})\nhint: wait until EC2 says `completed`")
-            }
-            Some((State::Error, _)) => {
-                "ended in error, and holds nothing\nhint: `--volumes=skip` leaves volumes out".to_owned()
-            }
-            Some((State::Recoverable, _)) => {
-                "lies in the Recycle Bin\nhint: aws ec2 restore-snapshot-from-recycle-bin".to_owned()
-            }
-            // one that was copied has other tags; CreateVolume tells if it isn't there
-            Some((State::Completed, _)) | None => continue,
-        };
-        return Err(Error::Setting(format!("the snapshot `{id}` of claim `{claim}` {why}")));
-    }
-    Ok(())
-}
-
-/// The zones with nodes, each with its id.
-async fn zones(ec2: &Ec2, place: &Place) -> Result<Vec<Zone>, Error> {
-    let mut zones: Vec<Zone> = place.zones.iter().cloned().collect();
-    if zones.iter().any(|zone| zone.id.is_empty()) {
-        let known = ec2.zones().await?;
-        for zone in &mut zones {
-            if let Some(known) = known.iter().find(|known| known.name == zone.name) {
-                zone.id.clone_from(&known.id);
-            }
-        }
-    }
-    zones.dedup();
-    Ok(zones)
-}
-
-async fn make_one(ec2: &Ec2, request: &Request<'_>, wish: &Wish, zone: &str) -> Result<String, Error> {
+async fn make_one(ec2: &Ec2, request: &Request<'_>, wish: &Wish) -> Result<String, Error> {
     let copy = &wish.copy;
     let like = request.options.applied(&copy.source);
     let tags = tags(request, wish);
     // the same for every try of this restore, and for no other
     let token = Digest::of(format!("{} {}/{}", request.id, wish.namespace, copy.claim).as_bytes()).to_string();
     let token: String = token.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
-    let new = NewVolume { snapshot: &copy.snapshot.id, like: &like, zone, tags: &tags, token: &token };
+    let new = NewVolume { snapshot: &copy.snapshot.id, like: &like, zone: &wish.zone, tags: &tags, token: &token };
     ec2.create_volume(&new).await
 }
 
@@ -265,7 +262,7 @@ fn tags(request: &Request<'_>, wish: &Wish) -> BTreeMap<String, String> {
         (super::snapshot::MANAGED, "true"),
         (RESTORE, request.id.as_str()),
         ("ebs.csi.aws.com/cluster", "true"),
-        ("CSIVolumeName", &wish.volume),
+        (NAME, &wish.volume),
         ("kubernetes.io/created-for/pv/name", &wish.volume),
         ("kubernetes.io/created-for/pvc/name", claim),
         ("kubernetes.io/created-for/pvc/namespace", &wish.namespace),
@@ -307,11 +304,24 @@ async fn wait(ec2: &Ec2, made: &[Made]) -> Result<(), Error> {
     }
 }
 
-async fn remove<'a>(ec2: &Ec2, made: impl Iterator<Item = &'a Made>, events: &Events) {
-    for one in made {
-        match ec2.delete_volume(&one.id).await {
-            Ok(()) => events.note(format!("volume `{}` is removed again", one.id)),
-            Err(error) => tracing::warn!(%error, volume = one.id, "a volume that nothing uses is left"),
+async fn remove(ec2: &Ec2, ids: &[String], events: &Events) {
+    for id in ids {
+        match remove_one(ec2, id).await {
+            Ok(()) => events.note(format!("volume `{id}` is removed again")),
+            Err(error) => tracing::warn!(%error, volume = id, "a volume that nothing uses is left"),
+        }
+    }
+}
+
+/// Removes a volume; one that is still being made can't be removed yet.
+async fn remove_one(ec2: &Ec2, id: &str) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        match ec2.delete_volume(id).await {
+            Err(error) if error.code() == Some("IncorrectState") && begun.elapsed() < REMOVING.0 => {
+                sleep(REMOVING.1).await;
+            }
+            other => return other,
         }
     }
 }
@@ -319,6 +329,7 @@ async fn remove<'a>(ec2: &Ec2, made: impl Iterator<Item = &'a Made>, events: &Ev
 impl Volumes {
     /// Removes the volumes for which no PersistentVolume was written.
     pub async fn remove_unused(&self, is_used: impl Fn(&Made) -> bool, events: &Events) {
-        remove(&self.ec2, self.made.iter().filter(|one| !is_used(one)), events).await;
+        let unused: Vec<String> = self.made.iter().filter(|one| !is_used(one)).map(|one| one.id.clone()).collect();
+        remove(&self.ec2, &unused, events).await;
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! CreateSnapshot knows no client token, so each snapshot carries the backup's id as a tag, and whoever isn't sure
 //! whether one was made looks for it: a worker whose answer got lost, and one that goes on after another was killed. EC2
-//! lists new snapshots only after a while, and so a second one may be made all the same: the worker removes its own extras
-//! before the commit, and after it whatever the manifest that stands doesn't name. Not before: another worker may live
-//! and commit first, with the very snapshot that looks like an extra from here.
+//! lists new snapshots only after a while, and so a second one may be made all the same: extras are removed before the
+//! commit. Another worker of the same backup may live, and commit first; both keep the same one, the oldest of a volume that
+//! isn't in error, and so none removes what the other names.
 
 use super::record::{EbsVolume, Method as Way, Snapshot, State, VolumeCopy};
 use super::{Ec2, Error, Place};
@@ -100,6 +100,8 @@ pub struct Snapshots<'a> {
     ec2: Option<Ec2>,
     /// Whether snapshots are being begun: then EC2 may have some that nobody here knows.
     in_between: bool,
+    /// When all were begun.
+    begun: Instant,
     /// By the volume's id.
     made: BTreeMap<String, Snapshot>,
     copies: Vec<VolumeCopy>,
@@ -122,7 +124,7 @@ impl<'a> Snapshots<'a> {
     /// Nothing is asked until the first claim comes.
     pub fn new(request: Request<'a>) -> Self {
         let (made, copies, problems, omissions) = Default::default();
-        Self { request, ec2: None, in_between: false, made, copies, problems, omissions }
+        Self { request, ec2: None, in_between: false, begun: Instant::now(), made, copies, problems, omissions }
     }
 
     /// The same with a client that is there already.
@@ -137,7 +139,7 @@ impl<'a> Snapshots<'a> {
         self.problems.push(problem);
     }
 
-    /// Waits until the snapshots are completed, at most as long as was asked, and removes extras of this very try.
+    /// Waits until the snapshots are completed, at most as long as was asked, and removes what was made twice.
     /// `counted` is what the backup has counted so far.
     pub async fn wait(&mut self, counted: Counts) {
         let Some(ec2) = self.ec2.clone().filter(|_| !self.copies.is_empty()) else { return };
@@ -151,26 +153,26 @@ impl<'a> Snapshots<'a> {
 
     async fn poll(&mut self, ec2: &Ec2, counted: Counts) -> Result<(), Error> {
         let options = self.request.options;
-        let begun = Instant::now();
-        let deadline = begun + Duration::from_secs(options.timeout_seconds);
+        let deadline = Instant::now() + Duration::from_secs(options.timeout_seconds);
         let mut pause = POLL.0;
         loop {
             let listed = ec2.snapshots(ID, self.request.id.as_str()).await?;
-            self.update(&listed, begun.elapsed() > APPEARS);
+            self.update(&listed);
             let waiting = self.pending().len();
             let volumes = self.copies.len() as u64;
             self.request.events.progress(Counts { volumes, volumes_done: volumes - waiting as u64, ..counted });
-            if waiting == 0 || !options.wait {
-                self.remove_own_extras(ec2, &listed).await;
-                break;
-            }
-            if Instant::now() >= deadline {
-                self.overdue();
+            let (now, settled) = (Instant::now(), self.begun + LISTS);
+            if !options.wait || (waiting == 0 && now >= settled) || now >= deadline {
+                self.remove_known_extras(ec2, &listed).await;
                 break;
             }
             self.request.events.note(self.progress());
-            sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(deadline - Instant::now())).await;
+            let until = if waiting == 0 { settled } else { deadline };
+            sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(until - now)).await;
             pause = (pause * 2).min(POLL.1);
+        }
+        if options.wait {
+            self.overdue();
         }
         self.judge();
         Ok(())
@@ -182,18 +184,21 @@ impl<'a> Snapshots<'a> {
         pending.map(VolumeCopy::subject).collect()
     }
 
-    fn update(&mut self, listed: &[Snapshot], all_are_listed: bool) {
+    /// Takes the state of each snapshot, and another one of its volume where that is the one to keep.
+    fn update(&mut self, listed: &[Snapshot]) {
+        let all_are_listed = self.begun.elapsed() > APPEARS;
         for copy in &mut self.copies {
-            match listed.iter().find(|listed| listed.id == copy.snapshot.id) {
-                Some(listed) => {
-                    let together_on = copy.snapshot.together_on.take();
-                    copy.snapshot = Snapshot { together_on, ..listed.clone() };
-                }
-                None if all_are_listed => {
-                    copy.snapshot.state = State::Error;
-                    copy.snapshot.message = "EC2 doesn't list it any more: somebody has removed it".to_owned();
-                }
-                None => (),
+            let current = listed.iter().find(|one| one.id == copy.snapshot.id);
+            if current.is_none() && all_are_listed {
+                copy.snapshot.state = State::Error;
+                copy.snapshot.message = "EC2 doesn't list it any more: somebody has removed it".to_owned();
+            }
+            let unlisted = current.is_none().then_some(&copy.snapshot);
+            let of_it = listed.iter().filter(|one| one.volume == copy.source.id).chain(unlisted);
+            let kept =
+                of_it.filter(|one| matches!(one.state, State::Pending | State::Completed)).min_by_key(|one| one.age());
+            if let Some(kept) = kept.or(current) {
+                copy.snapshot = kept.clone();
             }
         }
     }
@@ -240,11 +245,13 @@ impl<'a> Snapshots<'a> {
         broken.into_iter().for_each(|(subject, text)| self.tell(subject, text));
     }
 
-    /// What this very try made twice, because an answer got lost.
-    async fn remove_own_extras(&self, ec2: &Ec2, listed: &[Snapshot]) {
+    /// Before the commit: what was made twice of a volume, by this try or another one, and what this try made of volumes
+    /// that nobody asked for. What other tries made of other volumes may be in the backup that one of them commits.
+    async fn remove_known_extras(&self, ec2: &Ec2, listed: &[Snapshot]) {
         let extra = |snapshot: &&Snapshot| {
-            snapshot.attempt == self.request.attempt.as_str()
-                && !self.copies.iter().any(|copy| copy.snapshot.id == snapshot.id)
+            let ours = snapshot.attempt == self.request.attempt.as_str();
+            !self.copies.iter().any(|copy| copy.snapshot.id == snapshot.id)
+                && (ours || self.copies.iter().any(|copy| copy.source.id == snapshot.volume))
         };
         remove(ec2, listed.iter().filter(extra), self.request.events).await;
     }
@@ -262,7 +269,7 @@ impl<'a> Snapshots<'a> {
         self.copies.iter().map(apart).fold(0.0, f64::max)
     }
 
-    /// After the commit: removes what has this backup's id and isn't in the backup that stands.
+    /// After the commit: removes what has this backup's id and isn't in the backup that stands, where EC2 lists it only now.
     pub async fn remove_extras(&self, standing: &BTreeSet<String>) {
         let Some(ec2) = &self.ec2 else { return };
         match ec2.snapshots(ID, self.request.id.as_str()).await {

@@ -37,7 +37,7 @@ impl Ec2 {
         match *self {}
     }
 
-    pub(super) async fn volumes_tagged(&self, _: &str, _: &str) -> Result<Vec<EbsVolume>, Error> {
+    pub(super) async fn volumes_tagged(&self, _: &[(&str, &[String])]) -> Result<Vec<EbsVolume>, Error> {
         match *self {}
     }
 
@@ -46,6 +46,10 @@ impl Ec2 {
     }
 
     pub(super) async fn snapshots(&self, _: &str, _: &str) -> Result<Vec<Snapshot>, Error> {
+        match *self {}
+    }
+
+    pub(super) async fn snapshots_by_id(&self, _: &[String]) -> Result<Vec<Snapshot>, Error> {
         match *self {}
     }
 

@@ -278,13 +278,50 @@ fn promise_6_a_restore_that_cannot_make_a_volume_writes_nothing_and_leaves_none(
     let id = told["id"].as_str().expect("an id");
     namespace.delete();
     volumes.iter().for_each(Pv::delete);
-    // the snapshot of one of them is removed by somebody
-    let gone = own.report(id)["volumes"][1]["snapshot"]["id"].as_str().expect("an id").to_owned();
-    let kept = own.report(id)["volumes"][0]["snapshot"]["id"].as_str().expect("an id").to_owned();
-    ec2().0.in_region(REGION, |region| region.snapshots.remove(&gone));
+    let copies = own.report(id)["volumes"].clone();
+    let snapshot = |at: usize| copies[at]["snapshot"]["id"].as_str().expect("an id").to_owned();
+    // EC2 takes one of them for the snapshot of a larger volume
+    ec2().0.in_region(REGION, |region| region.snapshots.get_mut(&snapshot(1)).expect("a snapshot").gib = 9);
     let ran = own.run(&["restore", id, "--yes"]).exits(1);
-    ran.says(&[&gone, "nothing was written", "--volumes=skip"]);
+    ran.says(&["smaller than the size of snapshot", "nothing was written", "--volumes=skip"]);
     kubectl(A, &["get", "namespace", &name]).exits(1);
-    let made = ec2().0.volumes(REGION).into_iter().filter(|volume| volume.snapshot.as_deref() == Some(&kept)).count();
-    assert_eq!(made, 0);
+    let of = |volume: &Volume| volume.snapshot.as_ref() == Some(&snapshot(0));
+    assert_eq!(ec2().0.volumes(REGION).iter().filter(|volume| of(volume)).count(), 0);
+}
+
+#[test]
+fn promise_2_a_claim_whose_snapshot_is_gone_waits_and_gets_no_empty_volume() {
+    let own = Installed::new("volume-gone");
+    let namespace = TempNamespace::new(A, "volume-gone");
+    let name = &namespace.name;
+    let (data, wal) = (id_of("data"), id_of("wal"));
+    let volumes = [Pv::new(name, "data-db-0", volume(&data)), Pv::new(name, "wal-db-0", volume(&wal))];
+    apply_database(name);
+    let told = own.run(&["ns", name, "-o", "json"]).exits(0).json();
+    let id = told["id"].as_str().expect("an id");
+    let copies = own.report(id)["volumes"].clone();
+    let gone = copies[0]["snapshot"]["id"].as_str().expect("an id").to_owned();
+    let plan = own.run(&["restore", id, "--existing=skip", "--dry-run=client", "-o", "json"]).exits(0).json();
+    namespace.delete();
+    volumes.iter().for_each(Pv::delete);
+    let approved = own.run(&["restore", id, "--dry-run=client", "-o", "json"]).exits(0).json();
+    assert_ne!(plan["planDigest"], approved["planDigest"]);
+
+    ec2().0.in_region(REGION, |region| region.snapshots.remove(&gone));
+    let plan = own.run(&["restore", id, "--dry-run=client", "-o", "json"]).exits(3).json();
+    assert_ne!(plan["planDigest"], approved["planDigest"], "a volume fewer is another plan");
+    own.run(&["restore", id, "--volumes=all", "--yes"]).exits(1).says(&[
+        &gone,
+        "`--volumes=all`",
+        "nothing was written",
+    ]);
+    kubectl(A, &["get", "namespace", name]).exits(1);
+
+    let ran = own.run(&["restore", id, "--yes", "-o", "json"]).exits(3).json();
+    let problems = ran["problems"].to_string();
+    assert!(problems.contains(&format!("{name}/data-db-0")) && problems.contains(&gone), "{problems}");
+    let claim = get(A, &["-n", name, "pvc", "data-db-0"]);
+    assert_eq!((&claim["status"]["phase"], &claim["spec"]["volumeName"]), (&json!("Pending"), &json!(volumes[0].0)));
+    assert!(handle(name, "wal-db-0").1 != wal, "the other one is there, anew");
+    kubectl(A, &["get", "pv", &volumes[0].0]).exits(1);
 }

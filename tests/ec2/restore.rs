@@ -6,7 +6,7 @@ use kubectl_backup::id::BackupId;
 use kubectl_backup::report::Events;
 use kubectl_backup::rules::volumes::Zone;
 use kubectl_backup::volumes::record::VolumeCopy;
-use kubectl_backup::volumes::restore::{Options, Request, Volumes, Wish, make_with};
+use kubectl_backup::volumes::restore::{Examined, Options, Request, Volumes, Wish, examine_with, make};
 use kubectl_backup::volumes::{Error, Place};
 use std::time::Duration;
 
@@ -48,24 +48,28 @@ async fn restored_as(
     options: &Options,
     uid: &str,
 ) -> Result<Volumes, Error> {
-    let id = BackupId::parse(id).unwrap();
-    let backup = BackupId::parse("shop-20261120-100000-k3fa").unwrap();
+    let (id, backup) = (BackupId::parse(id).unwrap(), backup_id());
     let events = Events::ignored();
-    let request = Request {
-        id: &id,
-        backup: (&backup, "cluster-uid"),
-        cluster_uid: uid,
-        cluster: &world.cluster,
-        options,
-        events: &events,
-    };
+    let request = Request { id: &id, backup: (&backup, "cluster-uid"), cluster_uid: uid, options, events: &events };
+    let Examined { ec2, wishes, unusable, .. } = examined(world, copies, place, options).await?;
+    assert!(unusable.is_empty(), "{unusable:?}");
+    make(ec2, &request, wishes, std::future::pending()).await
+}
+
+fn backup_id() -> BackupId {
+    BackupId::parse("shop-20261120-100000-k3fa").unwrap()
+}
+
+/// What a plan says of volumes.
+async fn examined(world: &World, copies: &[VolumeCopy], place: &Place, options: &Options) -> Result<Examined, Error> {
     let wish = |copy: &VolumeCopy| Wish {
         copy: copy.clone(),
         namespace: "shop".into(),
         volume: copy.volume.clone(),
         there: None,
+        zone: String::new(),
     };
-    make_with(world.client(), place, &request, copies.iter().map(wish).collect()).await
+    examine_with(world.client(), place, &backup_id(), options, copies.iter().map(wish).collect()).await
 }
 
 /// Restores into the same cluster, as things were.
@@ -142,29 +146,25 @@ async fn a_volume_that_an_earlier_try_has_bound_is_used_and_anothers_is_not() {
     let (world, copies) = saved().await;
     let place = place(&["eu-central-1b"]);
     let first = restored(&world, &copies, &place, &Options::default(), "cluster-uid").await.unwrap();
-    let (id, backup, events) = (
-        BackupId::parse("restore-20261120-110000-abcd").unwrap(),
-        BackupId::parse("shop-20261120-100000-k3fa").unwrap(),
-        Events::ignored(),
-    );
-    let options = Options::default();
+    let (id, backup, events, options) =
+        (BackupId::parse("restore-20261120-110000-abcd").unwrap(), backup_id(), Events::ignored(), Options::default());
     let request = Request {
         id: &id,
         backup: (&backup, "cluster-uid"),
         cluster_uid: "cluster-uid",
-        cluster: &world.cluster,
         options: &options,
         events: &events,
     };
     let bound = first.made.iter().find(|one| one.wish.copy.claim == "data").unwrap();
     let wish = Wish { volume: "restored-1".into(), there: Some(bound.id.clone()), ..bound.wish.clone() };
-    let again = make_with(world.client(), &place, &request, vec![wish.clone()]).await.unwrap();
+    let again = make(world.client(), &request, vec![wish.clone()], std::future::pending()).await.unwrap();
     assert_eq!((&again.made[0].id, again.made[0].wish.volume.as_str()), (&bound.id, "pv-data"));
     assert_eq!(new_volumes(&world).len(), 2);
     // the volume that was saved lives on: it is not this restore's
     let id = BackupId::parse("restore-20261120-120000-bbbb").unwrap();
     let wish = Wish { there: Some("vol-0fa57".into()), ..wish };
-    let beside = make_with(world.client(), &place, &Request { id: &id, ..request }, vec![wish]).await.unwrap();
+    let beside =
+        make(world.client(), &Request { id: &id, ..request }, vec![wish], std::future::pending()).await.unwrap();
     assert_eq!(beside.made[0].wish.volume, "restored-1");
     assert_eq!(new_volumes(&world).len(), 3);
 }
@@ -176,6 +176,37 @@ async fn when_one_volume_cannot_be_made_none_is_left() {
     let error =
         restored(&world, &copies, &place(&["eu-central-1b"]), &Options::default(), "cluster-uid").await.unwrap_err();
     assert!(error.to_string().contains("VolumeLimitExceeded: too many"), "{error}");
+    assert!(new_volumes(&world).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_was_made_without_an_answer_is_found_and_removed_too() {
+    let (world, copies) = saved().await;
+    let begun = copies.len() as u32 * 1000;
+    world.ec2.fault("CreateVolume", begun, Fault::LoseAnswer);
+    let error =
+        restored(&world, &copies, &place(&["eu-central-1b"]), &Options::default(), "cluster-uid").await.unwrap_err();
+    assert!(error.to_string().contains("`CreateVolume` in region"), "{error}");
+    assert!(new_volumes(&world).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_is_cancelled_on_the_way_leaves_no_volume() {
+    let (world, copies) = saved().await;
+    let (id, backup, events, options) =
+        (BackupId::parse("restore-20261120-110000-abcd").unwrap(), backup_id(), Events::ignored(), Options::default());
+    let request = Request {
+        id: &id,
+        backup: (&backup, "cluster-uid"),
+        cluster_uid: "cluster-uid",
+        options: &options,
+        events: &events,
+    };
+    let Examined { ec2, wishes, .. } = examined(&world, &copies, &place(&["eu-central-1b"]), &options).await.unwrap();
+    // both are made by then, and are on their way
+    let error = make(ec2, &request, wishes, tokio::time::sleep(Duration::from_secs(1))).await.unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert_eq!(world.ec2.calls("CreateVolume").len(), 2);
     assert!(new_volumes(&world).is_empty());
 }
 
@@ -221,19 +252,40 @@ async fn a_zone_without_nodes_is_left_and_one_that_was_asked_for_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_that_cannot_be_used_is_named_before_anything_is_made() {
+async fn a_snapshot_that_cannot_be_used_is_told_with_the_reason_and_the_others_are_usable() {
     let mut world = World::with(Settings { snapshot_takes: Duration::from_secs(600), ..Settings::default() });
-    world.ebs_claim("data", Volume::gp3("vol-0aa", "eu-central-1a"));
+    for name in ["vol-0aa", "vol-0bb", "vol-0cc", "vol-0dd", "vol-0ee"] {
+        world.ebs_claim(&name[4..], Volume::gp3(name, "eu-central-1a"));
+    }
     world.options.wait = false;
     let mut copies = world.backup("a1").await.copies;
     tokio::time::sleep(Duration::from_secs(300)).await;
-    let error = restored(&world, &copies, &place(&["eu-central-1a"]), &Options::default(), "u").await.unwrap_err();
-    assert!(error.to_string().contains("of claim `shop/data` is still pending (37%)\nhint: wait until"), "{error}");
-    copies[0].snapshot.region = "us-east-1".into();
-    let error = restored(&world, &copies, &place(&["eu-central-1a"]), &Options::default(), "u").await.unwrap_err();
-    assert!(
-        error.to_string().contains("is in region `us-east-1`, and the cluster in `eu-central-1`\nhint:"),
-        "{error}"
-    );
+    let ids: Vec<String> = copies.iter().map(|copy| copy.snapshot.id.clone()).collect();
+    world.ec2.in_region(REGION, |region| {
+        region.snapshots.remove(&ids[1]);
+        let mut shift =
+            |id: &str, change: fn(&mut crate::standin::Snapshot)| change(region.snapshots.get_mut(id).unwrap());
+        shift(&ids[2], |one| one.takes = Duration::ZERO);
+        shift(&ids[3], |one| (one.takes, one.ends_in_error) = (Duration::ZERO, Some("no key".into())));
+        // one that was copied here has other tags
+        shift(&ids[4], |one| (one.takes, _) = (Duration::ZERO, one.tags.clear()));
+    });
+    copies.push(copies[2].clone());
+    copies[5].snapshot.region = "us-east-1".into();
+    let found = examined(&world, &copies, &place(&["eu-central-1a"]), &Options::default()).await.unwrap();
+    let told: Vec<String> = found.unusable.into_iter().map(|(_, why)| why.replace("snap-", "")).collect();
+    let ids: Vec<&str> = ids.iter().map(|id| id.trim_start_matches("snap-")).collect();
+    let expected = [
+        format!("its snapshot `{}` is still pending (37%)", ids[0]),
+        format!("its snapshot `{}` is not in EC2 any more: somebody has removed it", ids[1]),
+        format!("its snapshot `{}` ended in error, and holds nothing", ids[3]),
+        format!(
+            "its snapshot `{}` is in region `us-east-1`, and the cluster in `eu-central-1`; `aws ec2 copy-snapshot` copies it",
+            ids[2]
+        ),
+    ];
+    assert_eq!(told, expected);
+    let usable: Vec<_> = found.wishes.iter().map(|wish| (wish.copy.claim.as_str(), wish.zone.as_str())).collect();
+    assert_eq!(usable, [("0cc", "eu-central-1a"), ("0ee", "eu-central-1a")]);
     assert!(world.ec2.calls("CreateVolume").is_empty());
 }

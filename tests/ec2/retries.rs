@@ -3,7 +3,7 @@
 use crate::standin::{Fault, Settings, Volume};
 use crate::world::{MACHINE, REGION, World, at, volumes_kind};
 use kubectl_backup::id::Attempt;
-use kubectl_backup::report::Events;
+use kubectl_backup::report::{Counts, Events};
 use kubectl_backup::volumes::snapshot::Snapshots;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -59,13 +59,40 @@ async fn a_worker_that_goes_on_after_a_killed_one_uses_its_snapshots() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_does_not_see_a_killed_ones_snapshot_yet_removes_it_in_the_end() {
+async fn a_killed_workers_snapshot_that_was_not_listed_is_used_in_the_end_and_the_second_one_removed_before_the_commit()
+{
     let world = one_volume();
     begin(&world, "a1").await;
-    let ended = world.backup("a2").await;
-    let snapshots = world.ec2.snapshots(REGION);
-    assert_eq!(snapshots.len(), 1, "{snapshots:?}");
-    assert_eq!(ended.copies[0].snapshot.id, snapshots[0].id);
+    let (attempt, kind, events) = (Attempt::parse("a2").unwrap(), volumes_kind(), Events::ignored());
+    let mut snapshots = Snapshots::new(world.asked(&attempt, &kind, &events)).with_client(world.client());
+    snapshots.start(world.listed()).await;
+    assert_eq!(world.ec2.snapshots(REGION).len(), 2, "EC2 didn't list the first one yet");
+    snapshots.wait(Counts::default()).await;
+    let left = world.ec2.snapshots(REGION);
+    assert_eq!((left.len(), left[0].tags["kubectl-backup/attempt"].as_str()), (1, "a1"), "{left:?}");
+    assert_eq!(snapshots.ended().copies[0].snapshot.id, left[0].id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_that_live_at_once_keep_the_same_snapshots_and_remove_none_of_the_others() {
+    let mut world = World::new();
+    world.ebs_claim("data", Volume::gp3("vol-0aa", "eu-central-1a"));
+    let broken = Volume { breaks_snapshots: Some("no key".into()), ..Volume::gp3("vol-0bb", "eu-central-1a") };
+    world.ebs_claim("bad", broken);
+    let (one, two) = (Attempt::parse("a1").unwrap(), Attempt::parse("a2").unwrap());
+    let (kind, events) = (volumes_kind(), Events::ignored());
+    let mut first = Snapshots::new(world.asked(&one, &kind, &events)).with_client(world.client());
+    let mut second = Snapshots::new(world.asked(&two, &kind, &events)).with_client(world.client());
+    let both = async |snapshots: &mut Snapshots<'_>| {
+        snapshots.start(world.listed()).await;
+        snapshots.wait(Counts::default()).await;
+    };
+    tokio::join!(both(&mut first), both(&mut second));
+    assert_eq!(world.ec2.calls("CreateSnapshot").iter().filter(|call| call.refused.is_none()).count(), 4);
+    let kept = |snapshots: &Snapshots<'_>| snapshots.ended().copies[0].snapshot.id.clone();
+    assert_eq!(kept(&first), kept(&second));
+    let left: Vec<String> = world.ec2.snapshots(REGION).into_iter().map(|snapshot| snapshot.id).collect();
+    assert!(left.contains(&kept(&first)), "{left:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,6 +43,9 @@ pub(super) struct Begun {
     /// Of objects that are changed, the digest of what changes, by their number in the backup.
     #[serde(default)]
     changed: BTreeMap<usize, Digest>,
+    /// Of volumes that are made, what they are made of.
+    #[serde(default)]
+    volumes: BTreeMap<String, Digest>,
 }
 
 fn letter(verdict: &Verdict) -> char {
@@ -71,6 +74,7 @@ pub(super) async fn begin(id: &BackupId, plan: &Plan, store: &dyn Store, context
         plan_digest: plan.digest,
         verdicts: plan.items.iter().map(|item| letter(&item.verdict)).collect(),
         changed: changed(plan),
+        volumes: plan.volumes.clone(),
     };
     let begun = Bytes::from(serde_json::to_vec(&begun)?);
     commit::put_file(store, id, &context.attempt, "plan.json", begun).await?;
@@ -144,7 +148,8 @@ pub(super) fn spare(plan: &mut Plan, saved: Option<&Begun>) {
 fn continues(begun: &Begun, plan: &mut Plan) -> bool {
     let now = changed(plan);
     let then: Vec<char> = begun.verdicts.chars().collect();
-    if then.len() != plan.items.len() {
+    let same_volumes = plan.volumes.iter().all(|(claim, digest)| begun.volumes.get(claim) == Some(digest));
+    if then.len() != plan.items.len() || !same_volumes {
         return false;
     }
     let Plan { items, changed, .. } = plan;

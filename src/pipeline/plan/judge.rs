@@ -14,7 +14,7 @@ use crate::rules::survey::Survey;
 use crate::rules::verdict::{Case, Existing, Skip, Verdict, decide};
 use crate::rules::waves::wave_of;
 use crate::store::Store;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Fetches and verifies every frame that holds a chosen entry, and gives every object its verdict.
 pub(super) async fn judge(
@@ -74,6 +74,7 @@ impl<'a> Judge<'a> {
             changed: HashMap::new(),
             homeless: HashMap::new(),
             given_back: HashMap::new(),
+            volumes: BTreeMap::new(),
             notes: Vec::new(),
             ours: HashMap::new(),
             waits: HashMap::new(),

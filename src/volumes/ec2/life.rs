@@ -2,25 +2,9 @@
 
 use super::{Ec2, PAGE, PATIENCE, VALUES, filter};
 use crate::volumes::Error;
-use crate::volumes::record::Snapshot;
 use std::collections::BTreeMap;
 
 impl Ec2 {
-    /// What there is of these snapshots of ours. One that is gone is not in the answer.
-    pub(in crate::volumes) async fn snapshots_by_id(&self, ids: &[String]) -> Result<Vec<Snapshot>, Error> {
-        let mut found = Vec::new();
-        for ids in ids.chunks(VALUES) {
-            // by filter and not by id: one that is gone must not hide the others
-            let attempt = || {
-                let call = self.client.describe_snapshots().owner_ids("self").max_results(PAGE);
-                call.filters(filter("snapshot-id", ids.iter().cloned())).send()
-            };
-            let answer = self.call("DescribeSnapshots", PATIENCE, true, attempt).await?;
-            found.extend(answer.snapshots().iter().map(|snapshot| self.snapshot(snapshot)));
-        }
-        Ok(found)
-    }
-
     /// Which of these snapshots are locked, and how, in words.
     pub(in crate::volumes) async fn locks(&self, ids: &[String]) -> Result<BTreeMap<String, String>, Error> {
         let mut found = BTreeMap::new();

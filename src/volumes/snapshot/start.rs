@@ -49,6 +49,7 @@ impl Snapshots<'_> {
             self.fail_all(&chosen, &error);
         }
         self.in_between = false;
+        self.begun = Instant::now();
     }
 
     async fn connect(&self) -> Result<Ec2, Error> {
@@ -93,10 +94,10 @@ impl Snapshots<'_> {
         let there: BTreeMap<String, EbsVolume> =
             ec2.volumes(&ids).await?.into_iter().map(|(volume, _)| (volume.id.clone(), volume)).collect();
         for snapshot in ec2.snapshots(ID, self.request.id.as_str()).await? {
-            // the oldest, where there are several; one that failed is made again
+            // the one that is kept in the end, where there are several; one that failed is made again
             if there.contains_key(&snapshot.volume) && snapshot.state != State::Error {
                 let made = self.made.entry(snapshot.volume.clone()).or_insert_with(|| snapshot.clone());
-                if (snapshot.started_at, &snapshot.id) < (made.started_at, &made.id) {
+                if snapshot.age() < made.age() {
                     *made = snapshot;
                 }
             }

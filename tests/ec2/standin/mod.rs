@@ -234,7 +234,7 @@ impl State {
             "CopySnapshot" => self.copy_snapshot(now, region, query),
             "DeleteSnapshot" => self.delete_snapshot(now, region, query),
             "CreateVolume" => self.create_volume(now, region, query),
-            "DeleteVolume" => self.delete_volume(region, query),
+            "DeleteVolume" => self.delete_volume(now, region, query),
             "CreateTags" => self.create_tags(region, query),
             other => refuse("InvalidAction", format!("The action {other} is not valid for this web service.")),
         }

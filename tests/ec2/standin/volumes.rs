@@ -115,13 +115,16 @@ impl State {
         })
     }
 
-    pub(crate) fn delete_volume(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn delete_volume(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
         let id = query.required("VolumeId")?.to_owned();
         let here = self.region(region);
         match here.volumes.get(&id) {
             None => return refuse("InvalidVolume.NotFound", format!("The volume '{id}' does not exist.")),
             Some(volume) if volume.attached.is_some() => {
                 return refuse("VolumeInUse", format!("Volume {id} is currently attached"));
+            }
+            Some(volume) if volume.status(now) == "creating" => {
+                return refuse("IncorrectState", format!("The volume '{id}' is not 'available'"));
             }
             Some(_) => (),
         }
