@@ -242,6 +242,8 @@ impl Ec2 {
             started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
             together_on: value_of(snapshot.tags(), super::snapshot::TOGETHER),
+            frozen: value_of(snapshot.tags(), super::snapshot::FROZEN).is_some(),
+            unfrozen: None,
             volume: snapshot.volume_id().unwrap_or_default().to_owned(),
             progress: snapshot.progress().unwrap_or_default().to_owned(),
             message: snapshot.state_message().unwrap_or_default().to_owned(),
