@@ -4,6 +4,7 @@
 
 mod backup;
 mod limits;
+mod moto;
 mod restore;
 mod retries;
 mod rights;
