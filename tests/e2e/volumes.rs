@@ -319,10 +319,13 @@ fn promise_2_a_claim_whose_snapshot_is_gone_waits_and_gets_no_empty_volume() {
     let gone = copies[0]["snapshot"]["id"].as_str().expect("an id").to_owned();
     namespace.delete();
     volumes.iter().for_each(Pv::delete);
-    let approved = own.run(&["restore", id, "--dry-run=client", "-o", "json"]).exits(0).json();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plan.json").display().to_string();
+    let approved = own.run(&["restore", id, "--plan-out", &file, "-o", "json"]).exits(0).json();
     ec2().0.in_region(REGION, |region| region.snapshots.remove(&gone));
     let plan = own.run(&["restore", id, "--dry-run=client", "-o", "json"]).exits(3).json();
     assert_ne!(plan["planDigest"], approved["planDigest"], "a volume fewer is another plan");
+    own.run(&["restore", "--plan", &file, "--yes"]).exits(1).says(&["the plan has changed"]);
     own.run(&["restore", id, "--volumes=all", "--yes"]).exits(1).says(&[
         &gone,
         "`--volumes=all`",
