@@ -380,7 +380,7 @@ fn promise_2_a_volume_is_frozen_while_its_snapshot_is_begun_and_what_cannot_be_i
         "{copies}"
     );
     let paused = longest_pause(name);
-    assert!(paused > Duration::from_secs(2) && paused < Duration::from_secs(8), "{paused:?}");
+    assert!(paused > Duration::from_secs(2) && paused < Duration::from_secs(10), "{paused:?}");
     ec2().0.slow_down(&id, Duration::ZERO);
 
     // the same pod without the power to freeze
@@ -425,7 +425,7 @@ fn promise_6_a_worker_killed_while_a_volume_is_frozen_leaves_it_thawed() {
     assert_eq!(ec2().0.snapshots(REGION).iter().filter(|snapshot| snapshot.volume == id).count(), 1);
     eventually("the volume to be thawed", || (longest_pause(name) > Duration::from_secs(5)).then_some(()));
     let paused = longest_pause(name);
-    assert!(paused < Duration::from_secs(14), "{paused:?}");
+    assert!(paused < Duration::from_secs(20), "{paused:?}");
 }
 
 #[test]
