@@ -14,7 +14,17 @@ mod plan;
 mod process;
 mod restore;
 mod stages;
+#[cfg(feature = "ec2")]
+#[path = "../tests/ec2/standin/mod.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "of the tests")]
+mod standin;
+#[cfg(feature = "ec2")]
+mod volumes;
 mod worker;
+#[cfg(feature = "ec2")]
+#[path = "../tests/ec2/world.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "of the tests")]
+mod world;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -81,6 +91,9 @@ enum Step {
         #[arg(long, default_value_t = 2)]
         rounds: usize,
     },
+    /// How soon the snapshots of many volumes are begun.
+    #[cfg(feature = "ec2")]
+    Volumes,
     /// What `memory` runs.
     #[command(hide = true)]
     Worker,
@@ -130,6 +143,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             Step::RestoreMemory { namespaces, rounds } => {
                 memory::restore(location, *namespaces, *rounds, &figures).await
             }
+            #[cfg(feature = "ec2")]
+            Step::Volumes => volumes::run(&figures).await,
             Step::Worker => worker::run(location).await,
             Step::RestoreWorker { backup, namespaces, trial } => {
                 worker::restore(location, backup, *namespaces, trial).await

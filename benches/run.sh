@@ -78,5 +78,8 @@ tests/cluster/up "$cluster"
 "$figures" load-namespaces $((2500 / scale))
 memory "$((2500 / scale)) namespaces"
 
+step "volumes, by the clock of a stand-in for EC2"
+"$figures" volumes
+
 step "figures"
 "$figures" report

@@ -10,12 +10,15 @@ step "packages"
 tests/cluster/install-packages.sh
 
 step "cluster binaries and Rust dependencies (minutes when the cache is cold)"
-tests/cluster/build-binaries.sh >"$CACHE/build-binaries.log" 2>&1 &
+{ tests/cluster/build-binaries.sh && tests/cluster/csi build; } >"$CACHE/build-binaries.log" 2>&1 &
 binaries=$!
 cargo fmt --check
 cargo clippy --locked --quiet --target "$TARGET" --all-targets -- -D warnings
 cargo build --locked --target "$TARGET" --all-targets
 wait $binaries || { tail -n 30 "$CACHE/build-binaries.log"; exit 1; }
+
+step "the stand-in for the CSI driver, as csi-sanity judges it"
+tests/cluster/csi sanity
 
 step "tests without a cluster"
 cargo test --locked --target "$TARGET" --lib --bins --test floors --test faults --test ec2

@@ -44,6 +44,10 @@ pub(crate) struct BackupArgs {
         hide_possible_values = true
     )]
     wait_volumes: bool,
+    /// Freeze the filesystems of volumes, by `fsfreeze` in a pod that mounts them, while their snapshots are begun (not
+    /// while they complete); needs `init --hooks`
+    #[arg(long, conflicts_with = "volumes")]
+    freeze: bool,
     /// How long to wait for snapshots [default: 6h]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     volume_timeout: Option<Duration>,
@@ -56,6 +60,7 @@ impl BackupArgs {
         snapshot::Options {
             policy: self.volume_policy.clone().unwrap_or_default(),
             wait: self.wait_volumes,
+            freeze: self.freeze,
             timeout_seconds: self.volume_timeout.map_or(default.timeout_seconds, |time| time.as_secs()),
         }
     }

@@ -153,6 +153,7 @@ async fn attempt(
         cluster_uid: &identity.uid,
         cluster,
         volumes: volumes.as_ref(),
+        install_namespace: &context.install_namespace,
         options: &task.volume_options,
         events,
     });

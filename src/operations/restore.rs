@@ -183,7 +183,7 @@ async fn restore(
     refuse_differences(task, &plan)?;
     wishes.refuse_some()?;
     if let Some(home) = home {
-        approval::begin(id, &plan, home, context).await?;
+        approval::begin(id, &plan, &wishes.problems, home, context).await?;
     }
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
@@ -195,7 +195,7 @@ async fn restore(
     events.phase(Phase::Restoring);
     let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
     makes_volumes.store(!wishes.is_empty(), Ordering::Relaxed);
-    let problems = std::mem::take(&mut wishes.problems);
+    let problems = approval::problems(&earlier, std::mem::take(&mut wishes.problems));
     let volumes = Box::pin(wishes.make(&target, store, &backup, &plan.adaptation, context, &events));
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());

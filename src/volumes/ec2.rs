@@ -247,6 +247,8 @@ impl Ec2 {
             started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
             together_on: tag(super::snapshot::TOGETHER),
+            frozen: tag(super::snapshot::FROZEN).is_some(),
+            unfrozen: None,
             volume: text(snapshot.volume_id()),
             progress: text(snapshot.progress()),
             message: text(snapshot.state_message()),

@@ -110,6 +110,12 @@ pub struct Snapshot {
     /// The machine whose volumes were taken in one call, and so are of one instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub together_on: Option<String>,
+    /// Whether the filesystem was frozen while it was begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
+    /// Why it wasn't, where that was asked for.
+    #[serde(skip)]
+    pub unfrozen: Option<String>,
     /// The volume it is of.
     #[serde(skip)]
     pub volume: String,

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+mod freeze;
 mod start;
 
 /// The backup's id.
@@ -40,6 +41,9 @@ pub const LOCATION: &str = "kubectl-backup/location";
 pub const TOGETHER: &str = "kubectl-backup/together-on";
 /// The claim's namespace and name, on snapshots that were made one by one.
 pub const CLAIM: &str = "kubectl-backup/claim";
+
+/// `true` on snapshots that were begun while the filesystems of all their volumes were frozen.
+pub const FROZEN: &str = "kubectl-backup/frozen";
 
 /// PersistentVolumes that are read at once, and snapshots begun at once.
 const AT_ONCE: usize = 16;
@@ -64,12 +68,14 @@ pub struct Options {
     pub wait: bool,
     /// Seconds that it waits at most.
     pub timeout_seconds: u64,
+    /// Whether filesystems are frozen while snapshots are begun.
+    pub freeze: bool,
 }
 
 impl Default for Options {
     /// All that can be saved, and wait for six hours: the first snapshot of many TiB takes that long.
     fn default() -> Self {
-        Self { policy: Policy::default(), wait: true, timeout_seconds: 6 * 3600 }
+        Self { policy: Policy::default(), wait: true, timeout_seconds: 6 * 3600, freeze: false }
     }
 }
 
@@ -88,6 +94,8 @@ pub struct Request<'a> {
     pub cluster: &'a Cluster,
     /// The kind of PersistentVolumes, where it is served.
     pub volumes: Option<&'a Kind>,
+    /// The namespace of our own Jobs.
+    pub install_namespace: &'a str,
     /// How.
     pub options: &'a Options,
     /// Where to tell what happens.
@@ -102,6 +110,7 @@ pub struct Snapshots<'a> {
     in_between: bool,
     /// When all were begun.
     begun: Instant,
+    mounts: freeze::Mounts,
     /// By the volume's id.
     made: BTreeMap<String, Snapshot>,
     copies: Vec<VolumeCopy>,
@@ -123,8 +132,8 @@ pub struct Ended {
 impl<'a> Snapshots<'a> {
     /// Nothing is asked until the first claim comes.
     pub fn new(request: Request<'a>) -> Self {
-        let (made, copies, problems, omissions) = Default::default();
-        Self { request, ec2: None, in_between: false, begun: Instant::now(), made, copies, problems, omissions }
+        let (mounts, made, copies, problems, omissions) = Default::default();
+        Self { request, ec2: None, in_between: false, begun: Instant::now(), mounts, made, copies, problems, omissions }
     }
 
     /// The same with a client that is there already.
@@ -198,7 +207,8 @@ impl<'a> Snapshots<'a> {
             let kept =
                 of_it.filter(|one| matches!(one.state, State::Pending | State::Completed)).min_by_key(|one| one.age());
             if let Some(kept) = kept.or(current) {
-                copy.snapshot = kept.clone();
+                let known = (kept.id == copy.snapshot.id).then_some(copy.snapshot.frozen);
+                copy.snapshot = Snapshot { frozen: known.unwrap_or(kept.frozen), ..kept.clone() };
             }
         }
     }

@@ -1,5 +1,6 @@
 //! EBS volumes: real pods write real files, through a stand-in for the EBS CSI driver (`tests/cluster/csi`), to volumes that
-//! a stand-in for EC2 (`tests/ec2/standin`) keeps as files, snapshots included. Both tools and EC2's API are the real ones.
+//! a stand-in for EC2 (`tests/ec2/standin`) keeps as files, snapshots included. The real csi-attacher attaches them, where
+//! they have the tags for that; the snapshot controller and csi-snapshotter are the real ones, too.
 
 use crate::harness::{ClusterName::A, *};
 use crate::proxy::Proxy;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) const REGION: &str = "us-east-1";
 const ZONE: &str = "us-east-1a";
+/// The node, to EC2.
+const MACHINE: &str = "i-0a0a0a0a";
 
 /// EC2, and where pods reach it.
 pub(crate) fn ec2() -> &'static (Standin, String) {
@@ -32,6 +35,7 @@ pub(crate) fn ec2() -> &'static (Standin, String) {
             folder: Some(folder),
         };
         let ec2 = Standin::new(settings, move || begun.elapsed());
+        ec2.in_region(REGION, |region| region.add_instance(MACHINE, "/dev/xvda"));
         let address = format!("{}:0", world().of(A, "HOST_IP")).parse().expect("an address");
         let bound = ec2.serve(address);
         (ec2, format!("http://{bound}"))
@@ -47,6 +51,13 @@ pub(crate) struct Installed {
 impl Installed {
     pub(crate) fn new(name: &str) -> Self {
         Self::at(name, world().s3("S3_ENDPOINT"))
+    }
+
+    /// One that may run commands in pods.
+    fn with_hooks(name: &str, endpoint: &str) -> Self {
+        let own = Self::at(name, endpoint);
+        backup(A, &["init", "--install-namespace", &own.namespace.name, "--hooks"]).exits(0);
+        own
     }
 
     pub(crate) fn at(name: &str, endpoint: &str) -> Self {
@@ -119,8 +130,10 @@ impl Drop for Pv {
     }
 }
 
+/// A volume as the driver makes it.
 pub(crate) fn volume(id: &str) -> Volume {
-    Volume { gib: 1, ..Volume::gp3(id, ZONE) }
+    let tags = [("ebs.csi.aws.com/cluster".to_owned(), "true".to_owned())].into();
+    Volume { gib: 1, tags, ..Volume::gp3(id, ZONE) }
 }
 
 pub(crate) fn id_of(name: &str) -> String {
@@ -182,6 +195,9 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     let copies = own.report(&id)["volumes"].clone();
     assert_eq!((&copies[0]["source"]["id"], &copies[0]["snapshot"]["state"]), (&json!(data), &json!("completed")));
     assert_eq!((&copies[0]["source"]["iops"], &copies[0]["source"]["zoneId"]), (&json!(6000), &json!("ue1-az1")));
+    // attached to one machine, and so taken together, unless another test's volume came or went at that moment
+    let on: Vec<&Value> = (0..2).map(|at| &copies[at]["snapshot"]["togetherOn"]).collect();
+    assert!(on[0] == on[1] && (on[0].is_null() || on[0] == MACHINE), "{copies}");
     own.run(&["describe", &id]).exits(0);
 
     shell(name, "echo new >/data/f; rm /wal/f; sync");
@@ -189,7 +205,7 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     volumes.iter().for_each(Pv::delete);
     let plan = own.run(&["restore", &id, "--dry-run=client", "-o", "json"]).exits(0).json();
     let notes = plan["notes"].to_string();
-    assert!(notes.contains("a new gp3 volume of 1 GiB is made from snapshot"), "{notes}");
+    assert!(notes.contains("a new gp3 volume of 1 GiB is made in `us-east-1a` from snapshot"), "{notes}");
     own.run(&["restore", &id, "--yes", "-o", "json"]).exits(0);
     ready(name);
     assert_eq!(shell(name, "cat /data/f /wal/f"), "old\n41\n");
@@ -301,15 +317,15 @@ fn promise_2_a_claim_whose_snapshot_is_gone_waits_and_gets_no_empty_volume() {
     let id = told["id"].as_str().expect("an id");
     let copies = own.report(id)["volumes"].clone();
     let gone = copies[0]["snapshot"]["id"].as_str().expect("an id").to_owned();
-    let plan = own.run(&["restore", id, "--existing=skip", "--dry-run=client", "-o", "json"]).exits(0).json();
     namespace.delete();
     volumes.iter().for_each(Pv::delete);
-    let approved = own.run(&["restore", id, "--dry-run=client", "-o", "json"]).exits(0).json();
-    assert_ne!(plan["planDigest"], approved["planDigest"]);
-
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plan.json").display().to_string();
+    let approved = own.run(&["restore", id, "--plan-out", &file, "-o", "json"]).exits(0).json();
     ec2().0.in_region(REGION, |region| region.snapshots.remove(&gone));
     let plan = own.run(&["restore", id, "--dry-run=client", "-o", "json"]).exits(3).json();
     assert_ne!(plan["planDigest"], approved["planDigest"], "a volume fewer is another plan");
+    own.run(&["restore", "--plan", &file, "--yes"]).exits(1).says(&["the plan has changed"]);
     own.run(&["restore", id, "--volumes=all", "--yes"]).exits(1).says(&[
         &gone,
         "`--volumes=all`",
@@ -324,4 +340,121 @@ fn promise_2_a_claim_whose_snapshot_is_gone_waits_and_gets_no_empty_volume() {
     assert_eq!((&claim["status"]["phase"], &claim["spec"]["volumeName"]), (&json!("Pending"), &json!(volumes[0].0)));
     assert!(handle(name, "wal-db-0").1 != wal, "the other one is there, anew");
     kubectl(A, &["get", "pv", &volumes[0].0]).exits(1);
+}
+
+/// A pod that writes the time, in hundredths of a second, to its volume and then to a log elsewhere, ten times a second.
+fn apply_writer(namespace: &str, claim: &str, privileged: bool) {
+    let script =
+        "while true; do cut -d' ' -f1 /proc/uptime | tr -d . >/data/tick; cat /data/tick >>/log/ticks; sleep 0.1; done";
+    let container = json!({"name": "writer", "image": "localhost/bb:1", "imagePullPolicy": "Never", "args": ["-c", script],
+        "securityContext": {"privileged": privileged},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "log", "mountPath": "/log"}]});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": "db-0"},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container],
+                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}, {"name": "log", "emptyDir": {}}]}});
+    apply(A, &pod.to_string());
+    kubectl(A, &["wait", "-n", namespace, "pod/db-0", "--for=condition=Ready", "--timeout=60s"]).exits(0);
+}
+
+/// The longest time in which the pod could not write.
+fn longest_pause(namespace: &str) -> Duration {
+    let ticks: Vec<u64> = shell(namespace, "cat /log/ticks").lines().filter_map(|line| line.parse().ok()).collect();
+    let pause = ticks.windows(2).map(|two| two[1] - two[0]).max().expect("two ticks at least");
+    Duration::from_millis(pause * 10)
+}
+
+#[test]
+fn promise_2_a_volume_is_frozen_while_its_snapshot_is_begun_and_what_cannot_be_is_a_problem() {
+    let own = Installed::with_hooks("volume-frozen", world().s3("S3_ENDPOINT"));
+    let namespace = TempNamespace::new(A, "volume-frozen");
+    let name = &namespace.name;
+    let id = id_of("frozen");
+    let _volumes = [Pv::new(name, "data", volume(&id)), Pv::new(name, "idle", volume(&id_of("idle")))];
+    apply_writer(name, "data", true);
+    ec2().0.slow_down(&id, Duration::from_secs(3));
+    let told = own.run(&["ns", name, "--freeze", "-o", "json"]).exits(0).json();
+    let copies = own.report(told["id"].as_str().expect("an id"))["volumes"].clone();
+    assert_eq!(
+        (&copies[0]["snapshot"]["frozen"], copies[1]["snapshot"].get("frozen")),
+        (&json!(true), None),
+        "{copies}"
+    );
+    let paused = longest_pause(name);
+    assert!(paused > Duration::from_secs(2) && paused < Duration::from_secs(10), "{paused:?}");
+    ec2().0.slow_down(&id, Duration::ZERO);
+
+    // the same pod without the power to freeze
+    kubectl(A, &["delete", "-n", name, "pod", "db-0", "--wait"]).exits(0);
+    apply_writer(name, "data", false);
+    ec2().0.in_region(REGION, |region| region.last_snapshot.remove(&id));
+    let told = own.run(&["ns", name, "--freeze", "-o", "json"]).exits(3).json();
+    let report = own.report(told["id"].as_str().expect("an id"));
+    let problems = report["problems"].to_string();
+    assert!(problems.contains("one needs `privileged: true`") && !problems.contains("/idle"), "{problems}");
+    assert_eq!(report["volumes"].as_array().map(Vec::len), Some(2), "both are saved all the same");
+
+    // and without the right
+    let bare = Installed::new("volume-unfrozen");
+    kubectl(A, &["delete", "-n", name, "pod", "db-0", "--wait"]).exits(0);
+    apply_writer(name, "data", true);
+    ec2().0.in_region(REGION, |region| region.last_snapshot.remove(&id));
+    let told = bare.run(&["ns", name, "--freeze", "-o", "json"]).exits(3).json();
+    let problems = bare.report(told["id"].as_str().expect("an id"))["problems"].to_string();
+    assert!(problems.contains("`create` on `pods/exec` is not allowed; `kubectl backup init --hooks"), "{problems}");
+}
+
+#[test]
+fn promise_6_a_worker_killed_while_a_volume_is_frozen_leaves_it_thawed() {
+    let own = Installed::with_hooks("volume-thawed", world().s3("S3_ENDPOINT"));
+    let namespace = TempNamespace::new(A, "volume-thawed");
+    let name = &namespace.name;
+    let id = id_of("thawed");
+    let _volumes = [Pv::new(name, "data", volume(&id))];
+    apply_writer(name, "data", true);
+    ec2().0.slow_down(&id, Duration::from_secs(25));
+    let args = own.args(&["ns", name, "--freeze", "-o", "json"]);
+    let run = backup_command(A, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let begun = || ec2().0.calls("CreateSnapshot").iter().any(|call| call.query.get("VolumeId") == Some(&id));
+    eventually("a snapshot to be begun", || begun().then_some(()));
+    let pods = get(A, &["pods", "-n", &own.namespace.name, "-l", "kubectl-backup/verb=backup"]);
+    let pod = pods["items"][0]["metadata"]["name"].as_str().expect("a pod");
+    kubectl(A, &["delete", "pod", "-n", &own.namespace.name, pod, "--grace-period=0", "--force"]).exits(0);
+    let told = Ran::of(run.wait_with_output().expect("the binary ends")).exits(0).json();
+    let copies = own.report(told["id"].as_str().expect("an id"))["volumes"].clone();
+    assert_eq!(copies[0]["snapshot"]["frozen"], json!(true), "the next worker uses the first one's: {copies}");
+    assert_eq!(ec2().0.snapshots(REGION).iter().filter(|snapshot| snapshot.volume == id).count(), 1);
+    eventually("the volume to be thawed", || (longest_pause(name) > Duration::from_secs(5)).then_some(()));
+    let paused = longest_pause(name);
+    assert!(paused < Duration::from_secs(20), "{paused:?}");
+}
+
+#[test]
+fn a_snapshot_can_be_imported_as_a_volume_snapshot_and_outlives_it() {
+    let own = Installed::new("volume-import");
+    let namespace = TempNamespace::new(A, "volume-import");
+    let name = &namespace.name;
+    let _volumes = [Pv::new(name, "data", volume(&id_of("import")))];
+    let told = own.run(&["ns", name, "-o", "json"]).exits(0).json();
+    let copies = own.report(told["id"].as_str().expect("an id"))["volumes"].clone();
+    let handle = copies[0]["snapshot"]["id"].as_str().expect("an id");
+    // as docs/volumes.md tells people to
+    let content = format!("imported-{name}");
+    let api = "snapshot.storage.k8s.io/v1";
+    let spec = json!({"driver": "ebs.csi.aws.com", "deletionPolicy": "Retain", "source": {"snapshotHandle": handle},
+                      "sourceVolumeMode": "Filesystem", "volumeSnapshotRef": {"namespace": name, "name": "data"}});
+    apply(
+        A,
+        &json!({"apiVersion": api, "kind": "VolumeSnapshotContent", "metadata": {"name": content}, "spec": spec})
+            .to_string(),
+    );
+    let spec = json!({"source": {"volumeSnapshotContentName": content}});
+    let object = json!({"apiVersion": api, "kind": "VolumeSnapshot", "metadata": {"namespace": name, "name": "data"}, "spec": spec});
+    apply(A, &object.to_string());
+    let ready =
+        ["wait", "-n", name, "volumesnapshot/data", "--for=jsonpath={.status.readyToUse}=true", "--timeout=90s"];
+    kubectl(A, &ready).exits(0);
+    kubectl(A, &["delete", "-n", name, "volumesnapshot/data", "--timeout=60s"]).exits(0);
+    kubectl(A, &["delete", "volumesnapshotcontent", &content, "--timeout=60s"]).exits(0);
+    assert!(ec2().0.snapshots(REGION).iter().any(|snapshot| snapshot.id == handle));
+    assert!(PathBuf::from(world().of(A, "STATE")).join(format!("volumes/ebs/{handle}.img")).is_file());
 }

@@ -149,3 +149,39 @@ async fn the_skew_is_that_of_the_snapshot_furthest_from_the_objects() {
     snapshots.start(world.listed()).await;
     assert!((snapshots.skew(at(Duration::ZERO)) - 4.0).abs() < 1.0, "{}", snapshots.skew(at(Duration::ZERO)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_cannot_be_frozen_is_saved_and_said_and_one_that_nobody_mounts_is_fine() {
+    let mut world = World::new();
+    world.ebs_claim("data", Volume::gp3("vol-0aa", "eu-central-1a"));
+    world.ebs_claim("idle", Volume::gp3("vol-0bb", "eu-central-1a"));
+    world.options.freeze = true;
+    let pod = |privileged: bool| {
+        let container = json!({"name": "db", "securityContext": {"privileged": privileged},
+                               "volumeMounts": [{"name": "d", "mountPath": "/data"}]});
+        let spec = json!({"containers": [container],
+                          "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]});
+        let pod =
+            json!({"metadata": {"namespace": "shop", "name": "db-0"}, "status": {"phase": "Running"}, "spec": spec});
+        json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [pod]})
+    };
+    world.put("/api/v1/namespaces/shop/pods", pod(false));
+    let ended = world.backup("a1").await;
+    assert_eq!((ended.copies.len(), ended.problems.len()), (2, 1), "{ended:?}");
+    assert_eq!(ended.problems[0].subject, "persistentvolumeclaims shop/data");
+    assert!(
+        ended.problems[0].message.contains("no container of pod `shop/db-0` that mounts it may freeze it"),
+        "{ended:?}"
+    );
+
+    world.put("/api/v1/namespaces/shop/pods", pod(true));
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "status": {"allowed": false}});
+    world.put("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review);
+    let ended = world.backup("a2").await;
+    let said = &ended.problems[0].message;
+    assert!(
+        said.contains("not allowed; `kubectl backup init --hooks --install-namespace kubectl-backup` grants it"),
+        "{said}"
+    );
+    assert!(ended.copies.iter().all(|copy| !copy.snapshot.frozen), "{ended:?}");
+}

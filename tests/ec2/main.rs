@@ -5,6 +5,7 @@
 mod backup;
 mod life;
 mod limits;
+mod moto;
 mod restore;
 mod retries;
 mod rights;

@@ -4,6 +4,7 @@ use crate::standin::{Fault, Settings, Volume};
 use crate::world::{MACHINE, REGION, World, at, volumes_kind};
 use kubectl_backup::id::Attempt;
 use kubectl_backup::report::{Counts, Events};
+use kubectl_backup::volumes::record::VolumeCopy;
 use kubectl_backup::volumes::snapshot::Snapshots;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -89,7 +90,9 @@ async fn two_workers_that_live_at_once_keep_the_same_snapshots_and_remove_none_o
     };
     tokio::join!(both(&mut first), both(&mut second));
     assert_eq!(world.ec2.calls("CreateSnapshot").iter().filter(|call| call.refused.is_none()).count(), 4);
-    let kept = |snapshots: &Snapshots<'_>| snapshots.ended().copies[0].snapshot.id.clone();
+    let copies = |snapshots: &Snapshots<'_>| snapshots.ended().copies;
+    let of_data = |copies: Vec<VolumeCopy>| copies.into_iter().find(|copy| copy.claim == "data").unwrap().snapshot.id;
+    let kept = |snapshots: &Snapshots<'_>| of_data(copies(snapshots));
     assert_eq!(kept(&first), kept(&second));
     let left: Vec<String> = world.ec2.snapshots(REGION).into_iter().map(|snapshot| snapshot.id).collect();
     assert!(left.contains(&kept(&first)), "{left:?}");

@@ -98,6 +98,7 @@ impl World {
             cluster_uid: "cluster-uid",
             cluster: &self.cluster,
             volumes: Some(kind),
+            install_namespace: "kubectl-backup",
             options: &self.options,
             events,
         }

@@ -10,6 +10,7 @@ use crate::pipeline::Error;
 use crate::pipeline::apply::{Applied, Restored};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::save::commit;
+use crate::report::Problem;
 use crate::rules::verdict::{Skip, Verdict};
 use crate::store::Store;
 use bytes::Bytes;
@@ -46,6 +47,9 @@ pub(super) struct Begun {
     /// Of volumes that are made, what they are made of.
     #[serde(default)]
     volumes: BTreeMap<String, Digest>,
+    /// Why others can't be made. The next attempt finds their claims there, waiting, and has nothing to say of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
 }
 
 fn letter(verdict: &Verdict) -> char {
@@ -69,12 +73,19 @@ fn changed(plan: &Plan) -> BTreeMap<usize, Digest> {
 }
 
 /// Writes down what is about to be done.
-pub(super) async fn begin(id: &BackupId, plan: &Plan, store: &dyn Store, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn begin(
+    id: &BackupId,
+    plan: &Plan,
+    problems: &[Problem],
+    store: &dyn Store,
+    context: &Context,
+) -> anyhow::Result<()> {
     let begun = Begun {
         plan_digest: plan.digest,
         verdicts: plan.items.iter().map(|item| letter(&item.verdict)).collect(),
         changed: changed(plan),
         volumes: plan.volumes.clone(),
+        problems: problems.to_vec(),
     };
     let begun = Bytes::from(serde_json::to_vec(&begun)?);
     commit::put_file(store, id, &context.attempt, "plan.json", begun).await?;
@@ -110,6 +121,17 @@ pub(super) fn check(task: &RestoreTask, plan: &mut Plan, earlier: &[Begun]) -> R
         return Ok(());
     }
     Err(Error::PlanChanged { approved, found: plan.digest })
+}
+
+/// The problems of volumes that earlier attempts have told, and those of this one.
+pub(super) fn problems(earlier: &[Begun], now: Vec<Problem>) -> Vec<Problem> {
+    let mut all = now;
+    for problem in earlier.iter().flat_map(|begun| &begun.problems) {
+        if !all.iter().any(|told| told.subject == problem.subject) {
+            all.push(problem.clone());
+        }
+    }
+    all
 }
 
 /// What earlier attempts have made and changed that this plan leaves as it is now: the restore's deeds, too.

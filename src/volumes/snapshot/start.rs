@@ -1,5 +1,6 @@
 //! The beginning: which claims are there, what is behind each, and all snapshots at once.
 
+use super::freeze::Frozen;
 use super::*;
 
 /// Volumes that CreateSnapshots can leave out of a machine's.
@@ -7,6 +8,10 @@ const MOST_EXCLUDED: usize = 40;
 
 /// How long beginning a snapshot may take.
 const BEGIN: Duration = Duration::from_secs(600);
+
+/// How long what EC2 puts off is left alone where filesystems are frozen for it: as long as one snapshot of a volume keeps
+/// the next one waiting.
+const PUT_OFF: Duration = Duration::from_secs(16);
 
 /// Volumes whose snapshots are begun by one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,15 @@ enum Unit {
         volumes: Vec<String>,
         all_but: Vec<String>,
     },
+}
+
+impl Unit {
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Self::One(volume) => vec![volume.clone()],
+            Self::Machine { volumes, .. } => volumes.clone(),
+        }
+    }
 }
 
 impl Snapshots<'_> {
@@ -42,6 +56,7 @@ impl Snapshots<'_> {
                 Err(error) => return self.fail_all(&chosen, &error),
             },
         };
+        self.mounts = self.mounts(&chosen).await;
         // kept from here on: a run that ends in between has to take back what it began
         self.ec2 = Some(ec2.clone());
         self.in_between = true;
@@ -148,7 +163,26 @@ impl Snapshots<'_> {
                 snapshot: snapshot.clone(),
             });
         }
+        self.note_unfrozen();
         self.request.events.note(format!("the snapshots of {} volumes are begun", self.copies.len()));
+    }
+
+    /// Tells of filesystems that were to be frozen and weren't.
+    fn note_unfrozen(&mut self) {
+        let text = |copy: &VolumeCopy| {
+            let mount = self.mounts.get(&copy.source.id).filter(|_| !copy.snapshot.frozen)?;
+            let why = match (mount, &copy.snapshot.unfrozen) {
+                (Err(why), _) | (_, Some(why)) => why,
+                (Ok(_), None) => "an earlier try of this backup has begun it without",
+            };
+            let text = format!(
+                "its filesystem was not frozen, and its snapshot is what a crash would have left: {why}; without `--freeze` \
+                 that is as it should be"
+            );
+            Some((copy.subject(), text))
+        };
+        let texts: Vec<_> = self.copies.iter().filter_map(text).collect();
+        texts.into_iter().for_each(|(subject, text)| self.tell(subject, text));
     }
 
     /// Volumes that are on one machine together, all others one by one.
@@ -189,17 +223,16 @@ impl Snapshots<'_> {
         unit: Unit,
         named: &BTreeMap<&str, &Claim>,
     ) -> Vec<(String, Result<Snapshot, Error>)> {
-        let (id, volumes, all_but) = match unit {
-            Unit::One(volume) => {
-                let result = self.begin_one(ec2, &volume, named.get(volume.as_str()).copied()).await;
-                return vec![(volume, result)];
-            }
-            Unit::Machine { id, volumes, all_but } => (id, volumes, all_but),
+        let Unit::Machine { id, volumes, .. } = &unit else {
+            let result = self.begin_together(ec2, &unit, named).await;
+            let one =
+                |mut made: Vec<Snapshot>| made.pop().ok_or_else(|| Error::Setting("a snapshot went missing".into()));
+            return unit.volumes().into_iter().zip([result.and_then(one)]).collect();
         };
-        match self.begin_machine(ec2, &id, &volumes, &all_but).await {
+        match self.begin_together(ec2, &unit, named).await {
             Ok(made) => made.into_iter().map(|snapshot| (snapshot.volume.clone(), Ok(snapshot))).collect(),
             Err(error) if error.concerns_all() => {
-                volumes.into_iter().map(|volume| (volume, Err(error.clone()))).collect()
+                volumes.iter().map(|volume| (volume.clone(), Err(error.clone()))).collect()
             }
             Err(error) => {
                 // a right that is missing, or a volume that has come or gone: then each by itself
@@ -208,56 +241,75 @@ impl Snapshots<'_> {
                     .note(format!("the volumes on `{id}` are snapshotted one by one: {}", one_line(&error)));
                 let mut results = Vec::new();
                 for volume in volumes {
-                    let result = self.begin_one(ec2, &volume, named.get(volume.as_str()).copied()).await;
-                    results.push((volume, result));
+                    results.extend(Box::pin(self.begin_unit(ec2, Unit::One(volume.clone()), named)).await);
                 }
                 results
             }
         }
     }
 
-    async fn begin_one(&self, ec2: &Ec2, volume: &str, claim: Option<&Claim>) -> Result<Snapshot, Error> {
-        let mut tags = self.tags();
-        tags.insert(VOLUME.to_owned(), volume.to_owned());
-        let of = claim.map(|claim| format!("{}/{}", claim.namespace, claim.name)).unwrap_or_default();
-        tags.insert(CLAIM.to_owned(), of.clone());
-        let description = format!("kubectl-backup {} of {of}", self.request.id);
-        let deadline = self.deadline();
+    /// Begins the snapshots of a unit by one call, as often as it takes; filesystems are frozen for each call by itself.
+    async fn begin_together(
+        &self,
+        ec2: &Ec2,
+        unit: &Unit,
+        named: &BTreeMap<&str, &Claim>,
+    ) -> Result<Vec<Snapshot>, Error> {
+        let (volumes, deadline) = (unit.volumes(), self.deadline());
         loop {
-            let patience = deadline - Instant::now();
-            match ec2.create_snapshot(volume, &description, &tags, patience).await {
+            let frozen = Frozen::of(self.request.cluster, &self.mounts, &volumes).await;
+            let held = frozen.any();
+            // nobody is held still for longer than one answer takes
+            let patience = if held { Duration::ZERO } else { deadline - Instant::now() };
+            let made = self.call(ec2, unit, named, frozen.all(), patience).await;
+            let (frozen, unfrozen) = frozen.thaw().await;
+            let known = |mut snapshot: Snapshot| {
+                snapshot.frozen = frozen.contains(&snapshot.volume);
+                snapshot.unfrozen = unfrozen.get(&snapshot.volume).cloned();
+                snapshot
+            };
+            match made {
                 Err(Error::Unavailable { unsure: true, .. }) if Instant::now() < deadline => {
-                    if let Some(mut found) = self.appeared(ec2, &[volume.to_owned()]).await? {
-                        return found.pop().ok_or_else(|| Error::Setting("a snapshot went missing".to_owned()));
+                    if let Some(found) = self.appeared(ec2, &volumes).await? {
+                        return Ok(found.into_iter().map(known).collect());
                     }
                 }
-                other => return other,
+                Err(Error::Unavailable { .. }) if held && Instant::now() + PUT_OFF < deadline => sleep(PUT_OFF).await,
+                // a volume that was attached meanwhile is one too many: the end of the run removes it
+                Ok(made) => {
+                    let wanted = made.into_iter().filter(|one| volumes.contains(&one.volume));
+                    return Ok(wanted.map(known).collect());
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn begin_machine(
+    async fn call(
         &self,
         ec2: &Ec2,
-        id: &str,
-        volumes: &[String],
-        all_but: &[String],
+        unit: &Unit,
+        named: &BTreeMap<&str, &Claim>,
+        frozen: bool,
+        patience: Duration,
     ) -> Result<Vec<Snapshot>, Error> {
-        let mut tags = self.tags();
-        tags.insert(TOGETHER.to_owned(), id.to_owned());
-        let description = format!("kubectl-backup {} of all on {id}", self.request.id);
-        let deadline = self.deadline();
-        loop {
-            let patience = deadline - Instant::now();
-            match ec2.create_snapshots(id, all_but, &description, &tags, patience).await {
-                Err(Error::Unavailable { unsure: true, .. }) if Instant::now() < deadline => {
-                    if let Some(found) = self.appeared(ec2, volumes).await? {
-                        return Ok(found);
-                    }
-                }
-                // a volume that was attached meanwhile is one too many: the end of the run removes it
-                Ok(made) => return Ok(made.into_iter().filter(|one| volumes.contains(&one.volume)).collect()),
-                Err(error) => return Err(error),
+        let (mut tags, id) = (self.tags(), self.request.id);
+        if frozen {
+            tags.insert(FROZEN.to_owned(), "true".to_owned());
+        }
+        match unit {
+            Unit::One(volume) => {
+                tags.insert(VOLUME.to_owned(), volume.clone());
+                let claim = named.get(volume.as_str());
+                let of = claim.map(|claim| format!("{}/{}", claim.namespace, claim.name)).unwrap_or_default();
+                tags.insert(CLAIM.to_owned(), of.clone());
+                let description = format!("kubectl-backup {id} of {of}");
+                Ok(vec![ec2.create_snapshot(volume, &description, &tags, patience).await?])
+            }
+            Unit::Machine { id: machine, all_but, .. } => {
+                tags.insert(TOGETHER.to_owned(), machine.clone());
+                let description = format!("kubectl-backup {id} of all on {machine}");
+                ec2.create_snapshots(machine, all_but, &description, &tags, patience).await
             }
         }
     }

@@ -1,10 +1,11 @@
-// A stand-in for the EBS CSI driver's node plugin: a volume's id is the name of a file, FOLDER/ID.img, which it attaches as
-// a loop device. Registers with the kubelet as ebs.csi.aws.com. Runs inside a node of the test cluster:
+// A stand-in for the EBS CSI driver: a volume's id is the name of a file, FOLDER/ID.img, which it mounts through a loop
+// device. Registers with the kubelet as ebs.csi.aws.com. Runs inside a node of the test cluster:
 //
 //	csi FOLDER NODE ZONE
 //
-// Nothing attaches or makes volumes: the CSIDriver object says attachRequired: false, and the stand-in for EC2
-// (tests/ec2/standin) makes the files.
+// The real csi-attacher and csi-snapshotter talk to its controller service, and csi-sanity judges all of it, for which
+// it serves at a socket of its own and doesn't register: csi FOLDER NODE ZONE SOCKET. Who makes the files of volumes and
+// snapshots of tests is the stand-in for EC2 (tests/ec2/standin).
 package main
 
 import (
@@ -27,11 +28,13 @@ import (
 
 const (
 	name     = "ebs.csi.aws.com"
+	zoneKey  = "topology.ebs.csi.aws.com/zone"
 	socket   = "/var/lib/kubelet/plugins/ebs/csi.sock"
 	registry = "/var/lib/kubelet/plugins_registry/ebs-reg.sock"
 )
 
 type driver struct {
+	csi.UnimplementedControllerServer
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedNodeServer
 	folder, node, zone string
@@ -52,7 +55,14 @@ func (d *driver) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi
 }
 
 func (d *driver) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
-	return &csi.GetPluginCapabilitiesResponse{}, nil
+	var all []*csi.PluginCapability
+	for _, one := range []csi.PluginCapability_Service_Type{
+		csi.PluginCapability_Service_CONTROLLER_SERVICE, csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS,
+	} {
+		service := &csi.PluginCapability_Service{Type: one}
+		all = append(all, &csi.PluginCapability{Type: &csi.PluginCapability_Service_{Service: service}})
+	}
+	return &csi.GetPluginCapabilitiesResponse{Capabilities: all}, nil
 }
 
 func (d *driver) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
@@ -61,7 +71,7 @@ func (d *driver) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, 
 
 func (d *driver) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	return &csi.NodeGetInfoResponse{NodeId: d.node, MaxVolumesPerNode: 100,
-		AccessibleTopology: &csi.Topology{Segments: map[string]string{"topology.ebs.csi.aws.com/zone": d.zone}}}, nil
+		AccessibleTopology: &csi.Topology{Segments: map[string]string{zoneKey: d.zone}}}, nil
 }
 
 func (d *driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
@@ -82,8 +92,11 @@ func (d *driver) file(volume string) string {
 }
 
 func (d *driver) NodeStageVolume(_ context.Context, q *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	if _, err := os.Stat(d.file(q.VolumeId)); err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", q.VolumeId, err)
+	if q.VolumeId == "" || q.StagingTargetPath == "" || q.VolumeCapability == nil {
+		return nil, invalid("the volume's id, the path or the capability")
+	}
+	if !d.exists(q.VolumeId) {
+		return nil, status.Errorf(codes.NotFound, "there is no volume %s", q.VolumeId)
 	}
 	device := d.device(q.VolumeId)
 	if device == "" {
@@ -108,6 +121,9 @@ func (d *driver) NodeStageVolume(_ context.Context, q *csi.NodeStageVolumeReques
 }
 
 func (d *driver) NodeUnstageVolume(_ context.Context, q *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if q.VolumeId == "" || q.StagingTargetPath == "" {
+		return nil, invalid("the volume's id or the path")
+	}
 	run("umount", q.StagingTargetPath)
 	if device := d.device(q.VolumeId); device != "" {
 		run("losetup", "-d", device)
@@ -116,6 +132,12 @@ func (d *driver) NodeUnstageVolume(_ context.Context, q *csi.NodeUnstageVolumeRe
 }
 
 func (d *driver) NodePublishVolume(_ context.Context, q *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if q.VolumeId == "" || q.StagingTargetPath == "" || q.TargetPath == "" || q.VolumeCapability == nil {
+		return nil, invalid("the volume's id, a path or the capability")
+	}
+	if !d.exists(q.VolumeId) {
+		return nil, status.Errorf(codes.NotFound, "there is no volume %s", q.VolumeId)
+	}
 	if _, err := run("mountpoint", "-q", q.TargetPath); err == nil {
 		return &csi.NodePublishVolumeResponse{}, nil
 	}
@@ -127,6 +149,9 @@ func (d *driver) NodePublishVolume(_ context.Context, q *csi.NodePublishVolumeRe
 }
 
 func (d *driver) NodeUnpublishVolume(_ context.Context, q *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if q.VolumeId == "" || q.TargetPath == "" {
+		return nil, invalid("the volume's id or the path")
+	}
 	run("umount", q.TargetPath)
 	os.Remove(q.TargetPath)
 	return &csi.NodeUnpublishVolumeResponse{}, nil
@@ -156,14 +181,18 @@ func listen(path string) net.Listener {
 }
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: csi FOLDER NODE ZONE")
+	if len(os.Args) != 4 && len(os.Args) != 5 {
+		fmt.Fprintln(os.Stderr, "usage: csi FOLDER NODE ZONE [SOCKET]")
 		os.Exit(2)
 	}
 	d := &driver{folder: os.Args[1], node: os.Args[2], zone: os.Args[3]}
 	server := grpc.NewServer()
 	csi.RegisterIdentityServer(server, d)
+	csi.RegisterControllerServer(server, d)
 	csi.RegisterNodeServer(server, d)
+	if len(os.Args) == 5 {
+		log.Fatal(server.Serve(listen(os.Args[4])))
+	}
 	registering := grpc.NewServer()
 	registration.RegisterRegistrationServer(registering, registrar{})
 	go func() { log.Fatal(server.Serve(listen(socket))) }()

@@ -85,6 +85,8 @@ pub(crate) struct State {
     limits: Limits,
     policy: Option<serde_json::Value>,
     next: u64,
+    /// By volume: for how long the answer of a CreateSnapshot is on its way.
+    slow: BTreeMap<String, Duration>,
 }
 
 /// The stand-in. Cheap to clone.
@@ -105,6 +107,7 @@ impl Standin {
             limits: Limits::default(),
             policy: None,
             next: 0,
+            slow: BTreeMap::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock: Arc::new(clock) }
     }
@@ -121,6 +124,19 @@ impl Standin {
     /// Does something to the next calls that name this: others use the stand-in meanwhile.
     pub(crate) fn fault_about(&self, name: &str, times: u32, fault: Fault) {
         self.state().faults.push((name.to_owned(), times, fault));
+    }
+
+    /// From now on the answer of a CreateSnapshot of a volume takes so long, over HTTP.
+    pub(crate) fn slow_down(&self, volume: &str, takes: Duration) {
+        self.state().slow.insert(volume.to_owned(), takes);
+    }
+
+    /// How long the answer to a request is on its way.
+    fn on_its_way(&self, body: &[u8]) -> Duration {
+        let query = Query::parse(body);
+        let begins = query.get("Action") == Some("CreateSnapshot");
+        let volume = query.get("VolumeId").filter(|_| begins).unwrap_or_default();
+        self.state().slow.get(volume).copied().unwrap_or_default()
     }
 
     /// From now on only this IAM policy allows calls.
@@ -148,6 +164,7 @@ impl Standin {
                 made.set_len(volume.gib << 30).expect("a length");
             }
         }
+        state.note_tags(&volume);
         state.region(region).volumes.insert(volume.id.clone(), volume);
     }
 
@@ -167,6 +184,7 @@ impl Standin {
         let query = Query::parse(body);
         let action = query.get("Action").unwrap_or_default().to_owned();
         let mut state = self.state();
+        state.look_for_attachments(region);
         let fault = state.take_fault(&action, &query);
         let result = match &fault {
             Some(Fault::Refuse { status, code, message }) => Err(Refusal(*status, code, (*message).to_owned())),
@@ -198,6 +216,22 @@ impl Standin {
 impl State {
     fn region(&mut self, name: &str) -> &mut Region {
         self.regions.entry(name.to_owned()).or_insert_with(|| Region::new(name))
+    }
+
+    /// Where volumes are files, a file beside one says what the stand-in for the CSI driver may do with it.
+    fn note_tags(&self, volume: &Volume) {
+        let Some(folder) = &self.settings.folder else { return };
+        let tags: String = volume.tags.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        std::fs::write(folder.join(format!("{}.tags", volume.id)), tags).expect("a file for tags");
+    }
+
+    /// And another one, where that driver has attached it.
+    fn look_for_attachments(&mut self, region: &str) {
+        let Some(folder) = self.settings.folder.clone() else { return };
+        for volume in self.region(region).volumes.values_mut() {
+            let attached = std::fs::read_to_string(folder.join(format!("{}.attached", volume.id))).ok();
+            volume.attached = attached.map(|instance| (instance, format!("/dev/xvd-{}", volume.id)));
+        }
     }
 
     fn take_fault(&mut self, action: &str, query: &Query) -> Option<Fault> {

@@ -74,12 +74,13 @@ impl Standin {
             async move {
                 let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
                 let region = region(authorization).map(str::to_owned);
-                let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+                let request_body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
                 let answer = match region {
-                    Some(region) => standin.answer(&region, &body),
+                    Some(region) => standin.answer(&region, &request_body),
                     None => unsigned(),
                 };
                 // an answer that gets lost ends the connection: hyper does that when the service fails
+                tokio::time::sleep(standin.on_its_way(&request_body)).await;
                 let (status, body) = answer.ok_or_else(|| std::io::Error::other("the answer gets lost"))?;
                 let response = hyper::Response::builder().status(status).header("content-type", "text/xml");
                 response.body(Full::new(bytes::Bytes::from(body))).map_err(std::io::Error::other)

@@ -65,6 +65,7 @@ impl State {
             let opened = std::fs::OpenOptions::new().write(true).open(file(&volume.id)).expect("the file");
             opened.set_len(volume.gib << 30).expect("a length");
         }
+        self.note_tags(&volume);
         let here = self.region(region);
         if let Some(token) = query.get("ClientToken") {
             here.tokens.insert(token.to_owned(), (told, volume.id.clone()));
@@ -130,7 +131,9 @@ impl State {
         }
         here.volumes.remove(&id);
         if let Some(folder) = &self.settings.folder {
-            std::fs::remove_file(folder.join(format!("{id}.img"))).ok();
+            for file in ["img", "tags"] {
+                std::fs::remove_file(folder.join(format!("{id}.{file}"))).ok();
+            }
         }
         Ok("<return>true</return>".to_owned())
     }
