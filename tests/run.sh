@@ -10,7 +10,7 @@ step "packages"
 tests/cluster/install-packages.sh
 
 step "cluster binaries and Rust dependencies (minutes when the cache is cold)"
-{ tests/cluster/build-binaries.sh && tests/cluster/csi build; } >"$CACHE/build-binaries.log" 2>&1 &
+{ tests/cluster/build-binaries.sh && tests/cluster/csi build && tests/cluster/build-older.sh; } >"$CACHE/build-binaries.log" 2>&1 &
 binaries=$!
 cargo fmt --check
 cargo clippy --locked --quiet --target "$TARGET" --all-targets -- -D warnings
@@ -23,7 +23,7 @@ tests/cluster/csi sanity
 step "tests without a cluster"
 cargo test --locked --target "$TARGET" --lib --bins --test floors --test faults --test ec2
 
-step "one instant, on control planes of its own"
+step "one instant, and an older API server, on control planes of their own"
 cargo test --locked --target "$TARGET" --test consistency
 
 step "image"

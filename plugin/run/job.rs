@@ -157,19 +157,23 @@ impl Following<'_> {
             self.tell_ways(&format!("job `{id}` still runs after {}", span(waited)));
             return Ok(Run::Left { id: id.clone(), code: ExitCode::StillRunning });
         }
-        self.remove().await;
+        let left = self.remove().await;
         let why = match &view.diagnosis {
             Some(diagnosis) => diagnosis.to_string(),
             None => "hint: give it more time with `--timeout`".to_owned(),
         };
-        let text = format!("job `{id}` gave no answer within {}, and is removed\n{why}", span(waited));
+        let fate = match left {
+            Ok(()) => "is removed".to_owned(),
+            Err(error) => format!("is left behind: {error}"),
+        };
+        let text = format!("job `{id}` gave no answer within {}, and {fate}\n{why}", span(waited));
         Err(Failure::new(ExitCode::StillRunning, text).into())
     }
 
     /// A pod that won't start: nothing of it is left to start later by surprise.
     async fn cannot_start(&self, ended: &jobs::Ended) -> Failure {
         let text = ended.failure().unwrap_or_else(|| "the job's pod can't start".to_owned());
-        self.remove().await;
+        self.try_to_remove().await;
         Failure::new(ended.exit_code(), text)
     }
 
@@ -179,15 +183,17 @@ impl Following<'_> {
         if manner.lasting {
             self.tell_ways(&format!("stopped watching; job `{id}` goes on"));
         } else {
-            self.remove().await;
+            self.try_to_remove().await;
         }
         Ok(Run::Left { id: id.clone(), code: ExitCode::Interrupted })
     }
 
-    async fn remove(&self) {
-        if let Err(error) =
-            jobs::delete(self.session.cluster.client(), &self.session.install_namespace, &self.task.id).await
-        {
+    async fn remove(&self) -> Result<(), jobs::Error> {
+        jobs::delete(self.session.cluster.client(), &self.session.install_namespace, &self.task.id).await
+    }
+
+    async fn try_to_remove(&self) {
+        if let Err(error) = self.remove().await {
             tracing::warn!("job `{}` is left behind: {error}", self.task.id);
         }
     }

@@ -12,7 +12,7 @@ use kubectl_backup::id::{BackupId, BackupQuery};
 use kubectl_backup::jobs::{self, logs::Follow};
 use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::{Event, ExitCode};
-use kubectl_backup::resource::Kind;
+use kubectl_backup::resource::{Kind, ObjectName};
 use serde::Deserialize;
 use std::fmt::Write as _;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -55,13 +55,26 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     Ok(answer.code)
 }
 
-/// The run whose Job is still there.
+/// The run whose Job is still there. Who may read Jobs but not list them names it in full.
 async fn live(session: &Session, prefix: &str) -> anyhow::Result<Option<BackupId>> {
     let text = str::to_owned;
     let (group, version, resource) = (text("batch"), text("v1"), text("jobs"));
     let kind = Kind { group, version, kind: text("Job"), resource, namespaced: true };
-    let listed = session.cluster.list_names(&kind, Some(&session.install_namespace)).await;
-    let names = listed.context("looking for the job")?.into_iter().map(|listed| listed.name.name);
+    let namespace = Some(session.install_namespace.as_str());
+    if let Ok(id) = BackupId::parse(prefix)
+        && session
+            .cluster
+            .get(&kind, &ObjectName::new(namespace, prefix))
+            .await
+            .context("looking for the job")?
+            .is_some()
+    {
+        return Ok(Some(id));
+    }
+    let names = match session.cluster.list_names(&kind, namespace).await {
+        Err(error) if error.is_forbidden() => return Ok(None),
+        listed => listed.context("looking for the job")?.into_iter().map(|listed| listed.name.name),
+    };
     Ok(choose(names, prefix)?)
 }
 

@@ -305,7 +305,10 @@ pub(crate) async fn bound(
     // best effort: what a killed run left behind is not this run's trouble
     match binding::sweep(client, &session.install_namespace, Timestamp::now()).await {
         Ok(swept) => swept.iter().for_each(|id| tell(&format!("removed the rights that restore {id} left behind"))),
-        Err(error) => tracing::debug!("bindings of earlier restores aren't swept: {error}"),
+        Err(error @ jobs::Error::Forbidden { .. }) => {
+            tracing::warn!("bindings of killed restores aren't removed: {error}")
+        }
+        Err(error) => tracing::debug!("bindings of killed restores aren't removed: {error}"),
     }
     binding::create(client, &session.install_namespace, &id).await.context("giving the writer its rights")?;
     let result = run::run(session, target, id.clone(), verb, manner).await;

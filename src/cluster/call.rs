@@ -98,19 +98,36 @@ impl Cluster {
 
     /// Sends a request once and collects its answer.
     pub(super) async fn collected(&self, call: &Call) -> Result<Bytes, Error> {
+        Ok(self.collected_with_warnings(call).await?.0)
+    }
+
+    /// The same with the fields of the body that the API server says it doesn't know, and so drops.
+    pub(super) async fn collected_with_warnings(&self, call: &Call) -> Result<(Bytes, Vec<String>), Error> {
         let response = self.once(call).await?;
+        let unknown = unknown_fields(response.headers());
         let mut chunks = std::pin::pin!(chunks(call.what.clone(), response.into_body()));
         let mut bytes = BytesMut::new();
         while let Some(chunk) = chunks.try_next().await? {
             bytes.extend_from_slice(&chunk);
         }
-        Ok(bytes.freeze())
+        Ok((bytes.freeze(), unknown))
     }
 
     /// Rests before something is tried again that a request was only a part of, as between the tries of a request.
     pub async fn rest(&self, tried: u32, error: &Error) {
         tokio::time::sleep(pause(tried, error)).await;
     }
+}
+
+/// The fields that warnings name as unknown: `299 - "unknown field \"spec.a\""`, as `fieldValidation=Warn` has it, which is
+/// the API server's default. A path names no value.
+fn unknown_fields(headers: &http::HeaderMap) -> Vec<String> {
+    let warnings = headers.get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok());
+    let field = |warning: &str| {
+        let (_, rest) = warning.split_once(r#""unknown field \""#)?;
+        Some(rest.split_once(r#"\""#)?.0.to_owned())
+    };
+    warnings.filter_map(field).collect()
 }
 
 /// Tries something until it succeeds, fails for good, or was tried so often.

@@ -43,7 +43,19 @@ pub struct Meta {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
+    /// Of what was written, the paths of the fields that the API server doesn't know and has dropped.
+    #[serde(skip)]
+    pub unknown_fields: Vec<String>,
     managed_fields: Vec<ManagedFields>,
+}
+
+/// What a write would give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// The object.
+    pub object: Bytes,
+    /// The paths of the fields that the API server doesn't know and would drop.
+    pub unknown_fields: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -172,7 +184,7 @@ impl Cluster {
     ///
     /// # Errors
     /// What the create would be refused for; or the connection's failure after all tries.
-    pub async fn rehearse_create(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Bytes, Error> {
+    pub async fn rehearse_create(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Rehearsed, Error> {
         let namespace = name.namespace.as_deref();
         let uri = format!("{}?fieldManager={}&dryRun=All", kind.list_path(namespace), self.manager);
         let call = Call {
@@ -181,15 +193,15 @@ impl Cluster {
             secret: kind.is("secrets"),
             ..Call::get(about("creating", kind, namespace), uri)
         };
-        self.bytes(&call).await
+        self.rehearsed(&call).await
     }
 
     /// Asks what an update would give. Nothing is written.
     ///
     /// # Errors
     /// As [`Cluster::rehearse_create`].
-    pub async fn rehearse_update(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Bytes, Error> {
-        self.bytes(&self.update_call(kind, name, body, "&dryRun=All")).await
+    pub async fn rehearse_update(&self, kind: &Kind, name: &ObjectName, body: Bytes) -> Result<Rehearsed, Error> {
+        self.rehearsed(&self.update_call(kind, name, body, "&dryRun=All")).await
     }
 
     /// Asks whether an object in this state could be deleted. Nothing is written.
@@ -240,7 +252,18 @@ impl Cluster {
     }
 
     async fn write(&self, call: &Call) -> Result<Meta, Error> {
-        Ok(parse::<WithMeta>(&call.what, &self.collected(call).await?)?.metadata)
+        let (answer, unknown_fields) = self.collected_with_warnings(call).await?;
+        Ok(Meta { unknown_fields, ..parse::<WithMeta>(&call.what, &answer)?.metadata })
+    }
+
+    /// Sends a write that is only tried out, again like a read.
+    async fn rehearsed(&self, call: &Call) -> Result<Rehearsed, Error> {
+        retried(READS, || async {
+            let (object, unknown_fields) = self.collected_with_warnings(call).await?;
+            parse::<serde::de::IgnoredAny>(&call.what, &object)?;
+            Ok(Rehearsed { object, unknown_fields })
+        })
+        .await
     }
 
     /// Decides whose an object is that was there when we tried again.

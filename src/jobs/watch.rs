@@ -16,6 +16,7 @@ use crate::report::{ExitCode, Phase};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{Api, ListParams};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -227,6 +228,8 @@ struct Watcher<'a> {
     events_seen: Option<Instant>,
     last_pods: Vec<Pod>,
     last_events: Vec<Event>,
+    /// Rights without which less can be seen; each is told once.
+    missing: BTreeSet<String>,
     view: View,
 }
 
@@ -245,6 +248,7 @@ impl<'a> Watcher<'a> {
             events_seen: None,
             last_pods: Vec::new(),
             last_events: Vec::new(),
+            missing: BTreeSet::new(),
             view: View { job: JobState::Waiting, pod: None, status: None, unreadable: None, diagnosis: None },
         }
     }
@@ -275,18 +279,37 @@ impl<'a> Watcher<'a> {
         // a Job that ended while we asked for its status: the last word came before that
         let map = if ended(&state) { self.deed("get", "configmaps").once(self.maps.get(name)).await } else { map };
         self.view.job = state;
-        self.read_status(job.metadata.uid.as_deref(), readable(map)?)?;
+        let map = self.readable(map)?;
+        self.read_status(job.metadata.uid.as_deref(), map)?;
         if let Some(pods) = pods {
-            self.last_pods = readable(pods)?.unwrap_or_default();
+            self.last_pods = self.readable(pods)?.unwrap_or_default();
             self.pods_seen = Some(Instant::now());
         }
         self.find_pod().await?;
         if self.events_due() {
-            self.last_events = readable(self.list_events(&job).await)?.unwrap_or_default();
+            let events = self.list_events(&job).await;
+            self.last_events = self.readable(events)?.unwrap_or_default();
             self.events_seen = Some(Instant::now());
         }
         self.view.diagnosis = diagnose(&job, &self.last_pods, &self.last_events);
         Ok(())
+    }
+
+    /// An answer that the wait can do without: absent, or not ours to see.
+    fn readable<T>(&mut self, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+        match optional(answer) {
+            Err(Error::Forbidden { rule, .. }) => {
+                if self.missing.insert(rule.to_string()) {
+                    tracing::warn!("less of the run can be seen without {rule}");
+                }
+                Ok(None)
+            }
+            Err(error @ Error::Refused { .. }) => {
+                tracing::debug!("{error}");
+                Ok(None)
+            }
+            answer => answer,
+        }
     }
 
     async fn list_pods(&self) -> Result<Vec<Pod>, Error> {
@@ -362,17 +385,6 @@ impl<'a> Watcher<'a> {
             _ if left.is_some_and(|left| left.is_zero()) => Some(How::StillRunning),
             _ => None,
         })
-    }
-}
-
-/// An answer that the wait can do without: absent, or not ours to see.
-fn readable<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
-    match optional(answer) {
-        Err(error @ (Error::Forbidden { .. } | Error::Refused { .. })) => {
-            tracing::debug!("{error}");
-            Ok(None)
-        }
-        answer => answer,
     }
 }
 

@@ -219,6 +219,13 @@ impl Apply<'_> {
             gathered.restored.uids.insert(number, now);
         }
         gathered.restored.applied.insert(number, written.applied);
+        if !written.unknown.is_empty() {
+            let kind = &self.backup.index.frame(entry).kind;
+            let message = format!("it was written without {}", unknown(&written.unknown));
+            let problem = Problem { subject: format!("{kind} {}", self.target(number)), message };
+            self.events.send(Event::Problem(problem.clone()));
+            gathered.restored.problems.push(problem);
+        }
         gathered.counts.objects += 1;
         gathered.counts.bytes += size as u64;
         let counts = gathered.counts;
@@ -273,6 +280,12 @@ impl Apply<'_> {
         };
         Ok(Discovery::is_established(&bytes))
     }
+}
+
+/// Fields that are lost, in words.
+pub(super) fn unknown(fields: &[String]) -> String {
+    let fields: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
+    format!("{}, which this API server doesn't know", fields.join(", "))
 }
 
 fn lock(gathered: &Mutex<Gathered>) -> MutexGuard<'_, Gathered> {

@@ -2,6 +2,7 @@
 //! verdict. What it can't know is unverified: objects whose namespace or kind is there only once the plan is being carried
 //! out. What it lets through one by one and would refuse in sum, a quota, is added up here.
 
+use super::apply::unknown;
 use super::fetch::Backup;
 use super::plan::Plan;
 use super::walk::{self, Load, Saved};
@@ -71,6 +72,8 @@ struct Tried {
     changes: Option<Vec<Change>>,
     /// What a create needs of quotas, and where.
     needs: Option<(String, Needs)>,
+    /// Fields that the API server doesn't know and would drop.
+    unknown: Vec<String>,
 }
 
 impl Check<'_> {
@@ -84,10 +87,14 @@ impl Check<'_> {
         let mut counts = Counts { objects_total: numbers.len() as u64, ..Counts::default() };
         let mut tried = Vec::new();
         let mut needs = BTreeMap::<String, Needs>::new();
+        let mut lost = Vec::new();
         let one = |saved: Saved| async { self.one(plan, saved).await };
         walk::each(self.store, self.backup, &numbers, Load::WithLive, one, |mut one: Tried| {
             if let Some((namespace, needed)) = one.needs.take() {
                 needs.entry(namespace).or_default().extend(needed);
+            }
+            if !one.unknown.is_empty() {
+                lost.push((one.number, std::mem::take(&mut one.unknown)));
             }
             if one.verdict != Verdict::Create {
                 tried.push(one);
@@ -97,6 +104,12 @@ impl Check<'_> {
         })
         .await?;
         self.tell(plan, tried);
+        for (number, fields) in lost {
+            let entry = &self.backup.index.entries()[number];
+            let kind = &self.backup.index.frame(entry).kind;
+            let name = plan.adaptation.target(kind, &self.backup.index.object_name(entry));
+            plan.notes.push(format!("`{kind}` `{name}` would be written without {}", unknown(&fields)));
+        }
         self.quotas(plan, &needs).await
     }
 
@@ -119,7 +132,7 @@ impl Check<'_> {
         let entry = &self.backup.index.entries()[number];
         let kind = &plan.adaptation.written_as(&self.backup.index.frame(entry).kind);
         let name = plan.adaptation.target(kind, &self.backup.index.object_name(entry));
-        let mut tried = Tried { number, verdict: Verdict::Create, changes: None, needs: None };
+        let mut tried = Tried { number, verdict: Verdict::Create, changes: None, needs: None, unknown: Vec::new() };
         let object = match adapt::parse(self.backup, number, &saved.json) {
             Ok(object) => object,
             Err(error) => return Tried { verdict: Verdict::Refused(error.to_string().into()), ..tried },
@@ -127,7 +140,7 @@ impl Check<'_> {
         let verdict = plan.item(number).map_or(&Verdict::Create, |item| &item.verdict);
         let answer = match verdict {
             Verdict::Update => self.update(plan, kind, &name, object, &mut tried).await,
-            Verdict::Recreate => self.recreate(plan, kind, &name, object).await,
+            Verdict::Recreate => self.recreate(plan, kind, &name, object, &mut tried).await,
             _ => self.create(plan, kind, &name, object, &mut tried).await,
         };
         tried.verdict = answer.unwrap_or_else(|refusal| refusal.verdict());
@@ -146,7 +159,10 @@ impl Check<'_> {
         tried.needs = name.namespace.as_ref().map(|namespace| (namespace.clone(), Needs::of(kind, &body)));
         match self.cluster.rehearse_create(kind, name, Bytes::from(body.to_string())).await {
             Err(error) if is_there(&error) => Ok(Verdict::Skip(Skip::Exists)),
-            answer => Ok(answer.map(|_| Verdict::Create)?),
+            answer => {
+                tried.unknown = answer?.unknown_fields;
+                Ok(Verdict::Create)
+            }
         }
     }
 
@@ -165,7 +181,8 @@ impl Check<'_> {
         let wanted = plan.against(kind, object, &live, &plan.owners)?.wanted;
         let answer = self.cluster.rehearse_update(kind, name, Bytes::from(wanted.to_string())).await?;
         // what would be there in the end, with the API server's own defaults and what webhooks make of it
-        let changes = compare::changes(&live, &adapt::live(kind, name, &answer)?);
+        tried.unknown = answer.unknown_fields;
+        let changes = compare::changes(&live, &adapt::live(kind, name, &answer.object)?);
         let verdict = if changes.is_empty() { Verdict::Unchanged } else { Verdict::Update };
         tried.changes = Some(changes);
         Ok(verdict)
@@ -173,16 +190,25 @@ impl Check<'_> {
 
     /// The delete is tried out; the create as far as the API server goes, which looks at everything else before it finds
     /// that the old one is still there.
-    async fn recreate(&self, plan: &Plan, kind: &Kind, name: &ObjectName, object: Value) -> Result<Verdict, Refusal> {
+    async fn recreate(
+        &self,
+        plan: &Plan,
+        kind: &Kind,
+        name: &ObjectName,
+        object: Value,
+        tried: &mut Tried,
+    ) -> Result<Verdict, Refusal> {
         if let Some(json) = self.cluster.get(kind, name).await? {
             let live = adapt::live(kind, name, &json)?;
             self.cluster.rehearse_delete(kind, name, &State::of(&live)).await?;
         }
         let body = Bytes::from(body(plan, kind, object)?.to_string());
         match self.cluster.rehearse_create(kind, name, body).await {
-            Err(error) if !is_there(&error) => Err(error.into()),
-            _ => Ok(Verdict::Recreate),
+            Err(error) if !is_there(&error) => return Err(error.into()),
+            Err(_) => (),
+            Ok(rehearsed) => tried.unknown = rehearsed.unknown_fields,
         }
+        Ok(Verdict::Recreate)
     }
 
     /// Adds up what namespaces with quotas are asked for.

@@ -68,6 +68,11 @@ impl Backups {
         Location::parse_url(&format!("file://{}", self.folder.path().display())).expect("a location")
     }
 
+    /// The folder, as it is named on the command line.
+    pub(crate) fn url(&self) -> String {
+        self.location().url()
+    }
+
     /// Makes a backup in this process.
     pub(crate) async fn make(&self, id: &str, client: kube::Client, task: BackupTask) -> Backup {
         let notes = Arc::new(Mutex::new(Vec::new()));

@@ -52,6 +52,12 @@ impl Etcd {
         Self::revision_in(&self.post("/v3/kv/put", &json!({"key": key, "value": key})).await)
     }
 
+    /// Puts a value in the place of what an API server has stored.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        let (key, value) = (BASE64_STANDARD.encode(key), BASE64_STANDARD.encode(value));
+        self.post("/v3/kv/put", &json!({"key": key, "value": value})).await;
+    }
+
     /// Forgets all revisions up to now.
     pub(crate) async fn compact(&self) {
         let now = self.go_on().await;

@@ -5,17 +5,22 @@
 //! - `compaction`: the revision is compacted in the middle of a list, once and twice
 //! - `apart`: a kind with an etcd of its own, and an aggregated API
 //! - `definitions`: CRDs that come and go around the revision
+//!
+//! With the same control planes, `broken`: what an API server can't read any more; `older`: restores onto one of an older minor
+//! version.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests say what went wrong by panicking")]
 
 mod aggregated;
 mod apart;
 mod api;
+mod broken;
 mod compaction;
 mod definitions;
 mod engine;
 mod etcd;
 mod history;
+mod older;
 mod one_instant;
 mod plane;
 mod writers;

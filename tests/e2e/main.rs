@@ -11,6 +11,7 @@
 //! - `restore`: onto what is there: plans, dry runs, updates
 //! - `undo`: safety backups, undoing, restores of some of a backup
 //! - `rights`: the verbs as users with exactly the rights that are listed
+//! - `single_rights`: what fails without any single one of them
 //! - `diff`: backups compared
 //! - `killed`: restores and undos whose pod is killed between two writes
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
@@ -33,6 +34,7 @@ mod proxy;
 mod restore;
 mod rights;
 mod selection;
+mod single_rights;
 #[path = "../ec2/standin/mod.rs"]
 mod standin;
 mod undo;

@@ -3,25 +3,33 @@
 use crate::harness::{ClusterName::A, *};
 use serde_json::{Value, json};
 
-const CALLERS: &str = include_str!("../../manifests/callers.yaml");
+pub(crate) const CALLERS: &str = include_str!("../../manifests/callers.yaml");
 
-/// A user with some of the roles of the file; gone at the end.
-struct User(String);
+/// A user with some of the roles of a file; gone at the end.
+pub(crate) struct User(String);
 
 impl User {
-    /// `without`: a verb and a resource that the user doesn't get.
+    /// With roles of callers.
     fn new(roles: &[&str], without: Option<(&str, &str)>) -> Self {
+        Self::of(CALLERS, roles, without, "kubectl-backup")
+    }
+
+    /// `without`: a verb and a resource that the user doesn't get. `namespace`: where roles hold that are of one.
+    pub(crate) fn of(file: &str, roles: &[&str], without: Option<(&str, &str)>, namespace: &str) -> Self {
         let user = unique("caller");
         // what is asked for until the API server knows of it
         let mut last = (String::new(), String::new(), String::new());
-        for role in CALLERS.split("\n---\n").map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML")) {
+        for mut role in roles_of(file) {
             let name = role["metadata"]["name"].as_str().expect("a name");
             if !roles.contains(&name) {
                 continue;
             }
-            let mut role = role.clone();
             let own = format!("{name}-{user}");
-            role["metadata"]["name"] = json!(own);
+            let label = json!({ "caller": user });
+            role["metadata"] = match role["metadata"].get("namespace") {
+                Some(_) => json!({"name": own, "labels": label, "namespace": namespace}),
+                None => json!({"name": own, "labels": label}),
+            };
             let rules = role["rules"].as_array().expect("rules").iter().flat_map(|rule| split(rule, without));
             role["rules"] = rules.collect();
             if let Some(rule) = role["rules"].as_array().and_then(|rules| rules.last()) {
@@ -37,35 +45,58 @@ impl User {
             let kind = role["kind"].as_str().expect("a kind").to_owned();
             let binding = json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": format!("{kind}Binding"),
-                "metadata": {"name": own, "namespace": role["metadata"]["namespace"]},
+                "metadata": role["metadata"],
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": own},
                 "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
             });
             apply(A, &role.to_string());
             apply(A, &binding.to_string());
         }
+        // without any right there is nothing to wait for
+        let last = Some(last).filter(|last| !last.0.is_empty());
         eventually("the API server to know the user's rights", || {
+            let Some(last) = &last else { return Some(()) };
             let part = format!("--subresource={}", last.2);
-            let args = ["auth", "can-i", &last.0, &last.1, &part, "-n", "kubectl-backup", "--as", &user];
+            let args = ["auth", "can-i", &last.0, &last.1, &part, "-n", namespace, "--as", &user];
             (kubectl(A, &args).code == 0).then_some(())
         });
         Self(user)
     }
 
-    fn backup(&self, args: &[&str]) -> Ran {
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn backup(&self, args: &[&str]) -> Ran {
         backup(A, &[args, &["--as", &self.0]].concat())
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        for name in ["kubectl-backup-lister", "kubectl-backup-caller"] {
-            let name = format!("{name}-{}", self.0);
-            kubectl(A, &["-n", "kubectl-backup", "delete", "role,rolebinding", &name, "--ignore-not-found"]);
+        let label = format!("caller={}", self.0);
+        for (kinds, all) in [("role,rolebinding", "-A"), ("clusterrole,clusterrolebinding", "--ignore-not-found")] {
+            kubectl(A, &["delete", kinds, all, "-l", &label]);
         }
-        let name = format!("kubectl-backup-restorer-{}", self.0);
-        kubectl(A, &["delete", "clusterrole,clusterrolebinding", &name, "--ignore-not-found"]);
     }
+}
+
+/// The roles of a file of manifests.
+fn roles_of(file: &str) -> Vec<Value> {
+    let documents = file.split("\n---\n").map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML"));
+    documents.filter(|one| one["kind"].as_str().is_some_and(|kind| kind.ends_with("Role"))).collect()
+}
+
+/// Every single rule of a file: the role, a verb and a resource.
+pub(crate) fn rules_of(file: &str) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let mut rules = Vec::new();
+    for role in roles_of(file) {
+        for rule in role["rules"].as_array().expect("rules").iter().flat_map(|rule| split(rule, None)) {
+            rules.push((text(&role["metadata"]["name"]), text(&rule["verbs"][0]), text(&rule["resources"][0])));
+        }
+    }
+    rules
 }
 
 /// A rule for each verb and resource of one, less the one that is left out.
@@ -101,9 +132,17 @@ fn promise_7_each_verb_runs_with_exactly_the_rights_that_are_listed() {
 
     let caller = User::new(&["kubectl-backup-caller"], None);
     run(&caller, &["ns", &namespace.name, "--volumes=skip"]).exits(0);
+    run(&caller, &["cluster", "--include", "runtimeclasses,namespaces", "--volumes=skip"]).exits(0);
     run(&caller, &["list", "--refresh"]).exits(0);
-    run(&caller, &["show", "latest", "configmap/settings"]).exits(0);
-    let restore = ["restore", "latest", "configmap/settings", "--existing=update", "--yes"];
+    let latest = format!("latest:{}", namespace.name);
+    for verb in ["show", "describe", "diff", "logs"] {
+        run(&caller, &[verb, &latest]).exits(0);
+    }
+    // the log of a run whose Job is still there
+    let id = run(&caller, &["describe", &latest, "-o", "json"]).exits(0).json()["manifest"]["id"].clone();
+    run(&caller, &["logs", id.as_str().expect("an id")]).exits(0);
+    run(&caller, &["restore", &latest, "--dry-run=client"]).exits(0);
+    let restore = ["restore", &latest, "configmap/settings", "--existing=update", "--yes"];
     run(&caller, &restore).exits(6).says(&["clusterrolebindings", "hint:"]);
     drop(caller);
     let lister = User::new(&["kubectl-backup-lister"], None);

@@ -63,6 +63,15 @@ pub(super) struct Written {
     pub(super) applied: Applied,
     /// Its uid now.
     pub(super) uid: Option<String>,
+    /// Fields of it that the API server doesn't know and has dropped.
+    pub(super) unknown: Vec<String>,
+}
+
+impl Written {
+    /// What became of an object, all of which the API server knows.
+    fn whole(applied: Applied, uid: Option<String>) -> Self {
+        Self { applied, uid, unknown: Vec::new() }
+    }
 }
 
 /// An object of the plan and where it goes.
@@ -141,8 +150,10 @@ impl Apply<'_> {
             Created::Exists => (),
         }
         Ok(match created {
-            Created::Made(meta) => Written { applied: Applied::Created, uid: Some(meta.uid) },
-            Created::Exists => Written { applied: Applied::Exists, uid: None },
+            Created::Made(meta) => {
+                Written { applied: Applied::Created, uid: Some(meta.uid), unknown: meta.unknown_fields }
+            }
+            Created::Exists => Written::whole(Applied::Exists, None),
         })
     }
 
@@ -211,15 +222,17 @@ impl Apply<'_> {
             };
             let uid = Some(live.state.uid.clone());
             let Some(wanted) = self.planned(gathered, deed, &live)? else {
-                return Ok(Written { applied: if sent { Applied::Updated } else { Applied::Unchanged }, uid });
+                return Ok(Written::whole(if sent { Applied::Updated } else { Applied::Unchanged }, uid));
             };
             let body = text(&wanted)?;
             match self.cluster.update(&deed.kind, &deed.name, body).await {
                 // the API server's own defaults can make what was sent the same as what is there
                 Ok(meta) if meta.resource_version == live.state.resource_version && !sent => {
-                    return Ok(Written { applied: Applied::Unchanged, uid });
+                    return Ok(Written { unknown: meta.unknown_fields, ..Written::whole(Applied::Unchanged, uid) });
                 }
-                Ok(_) => return Ok(Written { applied: Applied::Updated, uid }),
+                Ok(meta) => {
+                    return Ok(Written { unknown: meta.unknown_fields, ..Written::whole(Applied::Updated, uid) });
+                }
                 Err(error) if tried < TRIES && may_repeat(&error) => {
                     sent |= !matches!(error.code(), Some(409 | 429));
                     self.cluster.rest(tried, &error).await;
@@ -236,7 +249,7 @@ impl Apply<'_> {
             tried += 1;
             if !live.is_going() {
                 if self.planned(gathered, &deed, &live)?.is_none() {
-                    return Ok(Written { applied: Applied::Unchanged, uid: Some(live.state.uid) });
+                    return Ok(Written::whole(Applied::Unchanged, Some(live.state.uid)));
                 }
                 let dependents = self.dependents(gathered, &deed);
                 match self.cluster.delete(&deed.kind, &deed.name, &live.state, dependents).await {
