@@ -8,7 +8,9 @@ pub(crate) mod adapt;
 
 use crate::screen::ColorChoice;
 use crate::text::duration;
-use crate::verbs::{backup, delete, describe, diff, init, list, logs, restore, show, undo, verify, version, worker};
+use crate::verbs::{
+    backup, copy, delete, describe, diff, init, list, logs, restore, show, undo, verify, version, worker,
+};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kubectl_backup::cluster::connect::ConnectOptions;
@@ -60,6 +62,7 @@ pub(crate) enum Verb {
     Restore(Box<restore::Args>),
     Undo(undo::Args),
     Verify(verify::Args),
+    Copy(copy::Args),
     Delete(delete::Args),
     Version(version::Args),
     #[command(hide = true)]

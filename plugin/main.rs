@@ -18,7 +18,9 @@ mod verbs;
 use crate::args::{Cli, Verb};
 use crate::screen::Screen;
 use crate::session::Session;
-use crate::verbs::{backup, delete, describe, diff, init, list, logs, restore, show, undo, verify, version, worker};
+use crate::verbs::{
+    backup, copy, delete, describe, diff, init, list, logs, restore, show, undo, verify, version, worker,
+};
 use anyhow::Context as _;
 use kubectl_backup::report::ExitCode;
 
@@ -74,6 +76,7 @@ async fn carry_out(cli: &Cli, screen: Screen) -> anyhow::Result<ExitCode> {
         Verb::Logs(args) => logs::run(&connect().await?, args).await,
         Verb::Restore(args) => restore::run(&connect().await?, args).await,
         Verb::Verify(args) => verify::run(&connect().await?, args).await,
+        Verb::Copy(args) => copy::run(&connect().await?, args).await,
         Verb::Delete(args) => delete::run(&connect().await?, args).await,
         Verb::Undo(args) => undo::run(&connect().await?, args).await,
     }

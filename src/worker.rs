@@ -353,6 +353,7 @@ fn changes_backups(verb: &Verb) -> bool {
         Verb::Backup(_) => true,
         Verb::Restore(task) => task.dry_run == DryRun::None,
         Verb::Delete(task) => task.dry_run == DryRun::None,
+        Verb::Copy(_) => true,
         _ => false,
     }
 }
@@ -360,7 +361,12 @@ fn changes_backups(verb: &Verb) -> bool {
 /// Leaves the list of backups in the cluster where this run knows it anew. Best effort: the bucket has it.
 async fn leave_list(task: &Task, done: &Done, store: &dyn Store, cluster: &Cluster, namespace: &str) {
     let leaving = async {
-        let (client, location) = (cluster.client(), &task.location);
+        let client = cluster.client();
+        let other = match task.verb.other_location() {
+            Some(other) => Some((other, store::open_other(other).await?)),
+            None => None,
+        };
+        let (location, store) = other.as_ref().map_or((&task.location, store), |(at, store)| (*at, store.as_ref()));
         let (at, backups) = match (&task.verb, &done.result) {
             (Verb::List, Some(result)) => {
                 let mut list: ListResult = serde_json::from_slice(result)?;

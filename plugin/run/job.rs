@@ -36,6 +36,7 @@ pub(super) async fn run(session: &Session, target: &Target, task: &Task, manner:
         task,
         settings: &settings,
         location: &target.location,
+        other: task.verb.other_location(),
         image: IMAGE,
     };
     let following = Following { session, task, began: Instant::now() };

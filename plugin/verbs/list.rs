@@ -1,5 +1,6 @@
 //! `list`: the backups of a location, at once from the list that the last worker left in the cluster, or from the bucket.
 
+mod orphans;
 mod restores;
 
 use crate::args::{Format, PlaceArgs, TimeoutArgs};
@@ -26,6 +27,7 @@ Examples:
   kubectl backup list
   kubectl backup list --refresh -o wide
   kubectl backup list --restores
+  kubectl backup list --orphans -o name | xargs kubectl backup delete
   kubectl backup list -o json | jq '.backups[] | select(.outcome == \"Partial\").id'")]
 pub(crate) struct Args {
     /// Ask the bucket
@@ -34,6 +36,9 @@ pub(crate) struct Args {
     /// List the restores that were carried out, which `undo` can undo; always asks the bucket
     #[arg(long)]
     pub(crate) restores: bool,
+    /// List what is left of backups that never were or are gone: data and snapshots; always asks the bucket, and EC2
+    #[arg(long, conflicts_with = "restores")]
+    pub(crate) orphans: bool,
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table",
           value_parser = Format::among(["table", "wide", "json", "yaml", "name"]))]
@@ -58,6 +63,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     let target = session.target(&args.place).await?;
     if args.restores {
         return restores::run(session, &target, args).await;
+    }
+    if args.orphans {
+        return orphans::run(session, &target, args).await;
     }
     let cached = if args.refresh || target.local { None } else { cached(session, &target).await };
     let is_cached = cached.is_some();

@@ -1,6 +1,7 @@
 //! One file per verb: its arguments, the task they mean, and how its result looks.
 
 pub(crate) mod backup;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;

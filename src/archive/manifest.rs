@@ -39,6 +39,9 @@ pub struct Manifest {
     /// Of a safety backup, the restore that made it of what it was about to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety_of: Option<BackupId>,
+    /// Of a copy: the location that it was copied from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<String>,
     /// When the worker began.
     pub started_at: Timestamp,
     /// When everything but this manifest was stored.

@@ -7,6 +7,7 @@
 pub(crate) mod identity;
 mod web_identity;
 
+use crate::config::{Location, Place};
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
 use aws_config::meta::region::RegionProviderChain;
@@ -14,6 +15,7 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::SharedHttpClient;
@@ -24,6 +26,7 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use identity::{Environment, Refusal};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::error::Error as StdError;
+use std::path::PathBuf;
 use std::time::Duration;
 use web_identity::WebIdentity;
 
@@ -45,8 +48,67 @@ pub(crate) async fn told_region() -> Option<String> {
     told.map(|region| region.to_string())
 }
 
-/// What all clients share: credentials, found in the environment, and the HTTP client. STS is asked in `region`.
-pub(crate) async fn sdk_config(region: &str) -> Result<SdkConfig, Unusable> {
+/// With which credentials to go somewhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Access {
+    /// Those that the environment names.
+    #[default]
+    Environment,
+    /// A role, with the pod's own token; STS at another address than AWS's where one is given.
+    Role {
+        /// The role.
+        arn: String,
+        /// The token's file.
+        token_file: PathBuf,
+        /// Where STS is.
+        sts: Option<String>,
+    },
+    /// Static keys.
+    Keys(Credentials),
+}
+
+impl Access {
+    /// The credentials for a second location, which a Job has besides those of the first: keys or a token in variables of
+    /// their own ([`OTHER_KEYS`], [`OTHER_TOKEN`]). Without such, the first's do for both.
+    pub(crate) fn other(location: &Location) -> Self {
+        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let [key, secret, session] = OTHER_KEYS;
+        if let (Some(key), Some(secret)) = (get(key), get(secret)) {
+            return Self::Keys(Credentials::new(key, secret, get(session), None, "second location"));
+        }
+        match (&location.role_arn, get(OTHER_TOKEN), &location.place) {
+            (Some(arn), Some(file), Place::S3(s3)) => {
+                Self::Role { arn: arn.clone(), token_file: file.into(), sts: s3.endpoint.clone() }
+            }
+            _ => Self::Environment,
+        }
+    }
+
+    /// The settings by which these credentials are found, for messages.
+    pub(crate) fn environment(&self) -> Environment {
+        match self {
+            Self::Environment => Environment::of_process(),
+            Self::Role { arn, token_file, .. } => Environment {
+                role_arn: Some(arn.clone()),
+                token_file: Some(token_file.clone()),
+                ..Environment::default()
+            },
+            Self::Keys(_) => Environment { keys: true, ..Environment::default() },
+        }
+    }
+}
+
+/// The variables with the static keys of a second location: key, secret, session token.
+pub(crate) const OTHER_KEYS: [&str; 3] = [
+    "KUBECTL_BACKUP_OTHER_ACCESS_KEY_ID",
+    "KUBECTL_BACKUP_OTHER_SECRET_ACCESS_KEY",
+    "KUBECTL_BACKUP_OTHER_SESSION_TOKEN",
+];
+/// The variable with the file of the token for the role of a second location.
+pub(crate) const OTHER_TOKEN: &str = "KUBECTL_BACKUP_OTHER_TOKEN_FILE";
+
+/// What all clients share: credentials and the HTTP client. STS is asked in `region`.
+pub(crate) async fn sdk_config(region: &str, access: &Access) -> Result<SdkConfig, Unusable> {
     let (attempt, total) = CREDENTIALS;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
@@ -61,7 +123,12 @@ pub(crate) async fn sdk_config(region: &str) -> Result<SdkConfig, Unusable> {
         .identity_cache(IdentityCache::lazy().load_timeout(total).build())
         .timeout_config(timeouts);
     let sdk = loader.load().await;
-    Ok(match WebIdentity::of_environment(&Environment::of_process(), &sdk) {
+    let sts = if let Access::Role { sts, .. } = access { sts.as_deref() } else { None };
+    if let Access::Keys(keys) = access {
+        let keys = SharedCredentialsProvider::new(keys.clone());
+        return Ok(sdk.into_builder().credentials_provider(keys).build());
+    }
+    Ok(match WebIdentity::of_environment(&access.environment(), &sdk, sts) {
         Some(provider) => sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build(),
         None => sdk,
     })

@@ -20,10 +20,15 @@ pub(super) struct WebIdentity {
 
 impl WebIdentity {
     /// The provider that the environment asks for: a role and a token, and neither keys nor a profile, which come
-    /// first in the SDK's chain too. The client for STS is made of `sdk`.
-    pub(super) fn of_environment(environment: &Environment, sdk: &SdkConfig) -> Option<Self> {
+    /// first in the SDK's chain too. The client for STS is made of `sdk`, for another address where one is given.
+    pub(super) fn of_environment(environment: &Environment, sdk: &SdkConfig, endpoint: Option<&str>) -> Option<Self> {
         let (role, token_file) = environment.web_identity()?;
-        Some(Self { sts: aws_sdk_sts::Client::new(sdk), role: role.to_owned(), token_file: token_file.to_owned() })
+        let mut config = aws_sdk_sts::config::Builder::from(sdk);
+        if let Some(endpoint) = endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        let sts = aws_sdk_sts::Client::from_conf(config.build());
+        Some(Self { sts, role: role.to_owned(), token_file: token_file.to_owned() })
     }
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {

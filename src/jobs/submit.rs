@@ -3,6 +3,7 @@
 use super::api::{Deed, optional};
 use super::error::Error;
 use super::{APP, CONTAINER, ID_LABEL, MANAGER, READER, RUN_FOLDER, SUBMISSION, TASK_LIMIT, VERB_LABEL, WRITER};
+use crate::aws::{OTHER_KEYS, OTHER_TOKEN};
 use crate::config::{JobSettings, Location, Place};
 use crate::id::{BackupId, Digest};
 use k8s_openapi::api::batch::v1::Job;
@@ -65,6 +66,8 @@ pub struct JobSpec<'a, T: ?Sized> {
     pub settings: &'a JobSettings,
     /// Where the backups are; decides the credentials that the pod gets.
     pub location: &'a Location,
+    /// A second location that it works in, with credentials of its own.
+    pub other: Option<&'a Location>,
     /// The image this version was released with; `settings.image` stands before it.
     pub image: &'a str,
 }
@@ -210,7 +213,7 @@ fn pod<T: ?Sized>(spec: &JobSpec<'_, T>, task: String) -> Result<Value, Error> {
     let settings = spec.settings;
     let mut volumes = vec![json!({ "name": "run", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } })];
     let mut mounts = vec![json!({ "name": "run", "mountPath": RUN_FOLDER })];
-    if spec.location.role_arn.is_some() {
+    if spec.location.role_arn.is_some() || spec.other.is_some_and(|other| other.role_arn.is_some()) {
         volumes.push(token_volume(settings.audience.as_deref().unwrap_or("sts.amazonaws.com")));
         mounts.push(json!({ "name": "token", "mountPath": TOKEN_FOLDER, "readOnly": true }));
     }
@@ -269,6 +272,11 @@ fn token_volume(audience: &str) -> Value {
     json!({ "name": "token", "projected": { "defaultMode": 0o444, "sources": [{ "serviceAccountToken": token }] } })
 }
 
+/// How a location is entered.
+fn access(location: &Location) -> (Option<&str>, Option<&str>) {
+    (location.role_arn.as_deref(), location.credentials_secret.as_deref())
+}
+
 fn environment<T: ?Sized>(spec: &JobSpec<'_, T>, task: String) -> Result<Vec<Value>, Error> {
     let mut own = Map::new();
     own.insert("KUBECTL_BACKUP_TASK".to_owned(), json!(task));
@@ -309,11 +317,19 @@ fn environment<T: ?Sized>(spec: &JobSpec<'_, T>, task: String) -> Result<Vec<Val
     ] {
         env.push(json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": field } } }));
     }
+    let from_secret = |secret: &str, name: &str, key: &str, optional: bool| {
+        let key = json!({ "name": secret, "key": key, "optional": optional });
+        json!({ "name": name, "valueFrom": { "secretKeyRef": key } })
+    };
     if let Some(secret) = &spec.location.credentials_secret {
-        for (name, optional) in KEYS {
-            let key = json!({ "name": secret, "key": name, "optional": optional });
-            env.push(json!({ "name": name, "valueFrom": { "secretKeyRef": key } }));
-        }
+        env.extend(KEYS.map(|(name, optional)| from_secret(secret, name, name, optional)));
+    }
+    let other = spec.other.filter(|other| access(other) != access(spec.location));
+    if let Some(secret) = other.and_then(|other| other.credentials_secret.as_ref()) {
+        let keys = KEYS.into_iter().zip(OTHER_KEYS);
+        env.extend(keys.map(|((key, optional), name)| from_secret(secret, name, key, optional)));
+    } else if other.is_some_and(|other| other.role_arn.is_some()) {
+        env.push(json!({ "name": OTHER_TOKEN, "value": format!("{TOKEN_FOLDER}/token") }));
     }
     Ok(env)
 }

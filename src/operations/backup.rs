@@ -325,6 +325,7 @@ async fn manifest(
         namespaces: target.namespaces(),
         selection: task.selection.flags(),
         safety_of: None,
+        copied_from: None,
         started_at: started,
         ended_at: ended,
         outcome,

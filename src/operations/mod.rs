@@ -2,11 +2,13 @@
 //! as it travels to the Job; [`run`] carries one out, in a Job's pod or with `--local` in the plugin's process alike.
 
 pub mod backup;
+pub mod copy;
 pub mod delete;
 pub mod diff;
 pub mod explain;
 pub mod hooks;
 mod log;
+pub mod orphans;
 pub mod read;
 pub mod restore;
 pub mod undo;
@@ -64,6 +66,8 @@ pub enum Verb {
     Restore(Box<restore::RestoreTask>),
     /// `undo`.
     Undo(undo::UndoTask),
+    /// `copy`.
+    Copy(Box<copy::CopyTask>),
     /// `delete`.
     Delete(delete::DeleteTask),
     /// `verify`.
@@ -72,6 +76,8 @@ pub enum Verb {
     List,
     /// `list --restores`.
     ListRestores,
+    /// `list --orphans`.
+    ListOrphans,
     /// `describe`.
     Describe(Query),
     /// `show`.
@@ -115,13 +121,22 @@ impl Verb {
             Self::Explain(_) => "explain",
             Self::Restore(_) => "restore",
             Self::Undo(_) => "undo",
+            Self::Copy(_) => "copy",
             Self::Delete(_) => "delete",
             Self::Verify(_) => "verify",
-            Self::List | Self::ListRestores => "list",
+            Self::List | Self::ListRestores | Self::ListOrphans => "list",
             Self::Describe(_) => "describe",
             Self::Show(_) => "show",
             Self::Diff(_) => "diff",
             Self::Logs(_) => "logs",
+        }
+    }
+
+    /// A second location that it works in.
+    pub fn other_location(&self) -> Option<&Location> {
+        match self {
+            Self::Copy(task) => Some(&task.to),
+            _ => None,
         }
     }
 
@@ -146,9 +161,11 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::Explain(backup) => Box::pin(explain::run(&task.id, backup, cluster, context)),
         Verb::Restore(restore) => Box::pin(restore::run(&task.id, restore, &task.location, cluster, store, context)),
         Verb::Undo(undo) => Box::pin(undo::run(&task.id, undo, &task.location, cluster, store, context)),
+        Verb::Copy(copy) => Box::pin(copy::run(copy, &task.location, cluster, store, context)),
         Verb::Delete(delete) => Box::pin(delete::run(delete, &task.location, cluster, store, context)),
         Verb::Verify(verify) => Box::pin(verify::run(verify, cluster, store, context)),
         Verb::ListRestores => Box::pin(undo::list(store, context)),
+        Verb::ListOrphans => Box::pin(orphans::run(cluster, store, context)),
         Verb::List => Box::pin(read::list(store, context)),
         Verb::Describe(query) => Box::pin(read::describe(query, cluster, store, context)),
         Verb::Show(show) => Box::pin(read::show(show, cluster, store, context)),

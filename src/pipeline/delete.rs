@@ -93,7 +93,8 @@ pub async fn look(store: &dyn Store, id: &BackupId) -> Result<Held, Error> {
     Ok(Held { id: id.clone(), manifest, manifest_size, data, marks, marked })
 }
 
-fn is_mark(id: &BackupId, key: &str) -> bool {
+/// Whether a key is that of a mark.
+pub(super) fn is_mark(id: &BackupId, key: &str) -> bool {
     let inner = key.strip_prefix(&format!("data/{id}/")).and_then(|rest| rest.strip_suffix(&format!("/{MARK}")));
     inner.is_some_and(|attempt| Attempt::parse(attempt).is_ok())
 }

@@ -1,7 +1,7 @@
 //! Removes what runs left behind that never became a backup: attempts and unfinished uploads that are older than a day
 //! and that no manifest names.
 
-use super::{Error, catalog};
+use super::{Error, catalog, delete};
 use crate::archive::manifest::{BACKUPS, id_of_key};
 use crate::archive::record::{RESTORES, begun_key, record_key};
 use crate::id::{Attempt, BackupId};
@@ -18,6 +18,7 @@ const DATA: &str = "data/";
 struct Left {
     newest: Timestamp,
     keys: Vec<String>,
+    bytes: u64,
 }
 
 /// Sweeps a location.
@@ -57,6 +58,52 @@ pub async fn garbage(store: &dyn Store, now: Timestamp) -> Result<(), Error> {
     Ok(())
 }
 
+/// Data of an id that is no backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// When the last of it was written.
+    pub newest: Timestamp,
+    /// How many keys.
+    pub keys: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether a deletion of it was begun: then nobody works on it.
+    pub marked: bool,
+}
+
+/// Data of ids that are no backups and no restores on record, and the ids of the backups. What is younger than a day is
+/// left out, since its worker may still be at it.
+///
+/// # Errors
+/// The bucket's.
+pub async fn orphans(
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<(BTreeMap<BackupId, Orphan>, BTreeSet<BackupId>), Error> {
+    let before = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+    let mut orphans = BTreeMap::new();
+    // data first: a backup that is committed in between is in the second list
+    let found = attempts(store).await?;
+    let committed: BTreeSet<BackupId> = store.list(BACKUPS).await?.iter().filter_map(|o| id_of_key(&o.key)).collect();
+    let restored: BTreeSet<String> = store.list(RESTORES).await?.into_iter().map(|object| object.key).collect();
+    for (id, attempts) in found {
+        if committed.contains(&id) || restored.contains(&record_key(&id)) {
+            continue;
+        }
+        let all = || attempts.values();
+        let orphan = Orphan {
+            newest: all().map(|left| left.newest).max().unwrap_or(now),
+            keys: all().map(|left| left.keys.len() as u64).sum(),
+            bytes: all().map(|left| left.bytes).sum(),
+            marked: all().any(|left| left.keys.iter().any(|key| delete::is_mark(&id, key))),
+        };
+        if orphan.marked || orphan.newest < before {
+            orphans.insert(id, orphan);
+        }
+    }
+    Ok((orphans, committed))
+}
+
 /// All data keys, by backup and attempt. Keys of another shape are not ours to touch.
 async fn attempts(store: &dyn Store) -> Result<BTreeMap<BackupId, BTreeMap<Attempt, Left>>, Error> {
     let mut found = BTreeMap::<BackupId, BTreeMap<Attempt, Left>>::new();
@@ -66,8 +113,9 @@ async fn attempts(store: &dyn Store) -> Result<BTreeMap<BackupId, BTreeMap<Attem
         let attempt = segments.next().and_then(|attempt| Attempt::parse(attempt).ok());
         let (Some(id), Some(attempt), Some(_)) = (id, attempt, segments.next()) else { continue };
         let left = found.entry(id).or_default().entry(attempt);
-        let left = left.or_insert_with(|| Left { newest: object.modified, keys: Vec::new() });
+        let left = left.or_insert_with(|| Left { newest: object.modified, keys: Vec::new(), bytes: 0 });
         left.newest = left.newest.max(object.modified);
+        left.bytes += object.size;
         left.keys.push(object.key);
     }
     Ok(found)

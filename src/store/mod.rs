@@ -13,6 +13,7 @@ mod s3;
 
 pub use error::Error;
 
+use crate::aws::Access;
 use crate::config::{Location, Place};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -108,8 +109,17 @@ pub trait Upload: Send {
 /// Opens a location. Credentials are found as AWS tools find them and not asked for before the first call, except that
 /// a bucket whose region nobody told is asked for it.
 pub async fn open(location: &Location) -> Result<Arc<dyn Store>, Error> {
+    open_with(location, &Access::Environment).await
+}
+
+/// The same for a second location of one run, with the credentials that the Job has for it, if it has any of its own.
+pub async fn open_other(location: &Location) -> Result<Arc<dyn Store>, Error> {
+    open_with(location, &Access::other(location)).await
+}
+
+async fn open_with(location: &Location, access: &Access) -> Result<Arc<dyn Store>, Error> {
     let store: Arc<dyn Store> = match &location.place {
-        Place::S3(place) => Arc::new(s3::S3Store::open(place, location.to_string()).await?),
+        Place::S3(place) => Arc::new(s3::S3Store::open(place, location.to_string(), access).await?),
         Place::Folder(path) => Arc::new(folder::Folder::new(path)),
     };
     Ok(if location.read_only { Arc::new(read_only::ReadOnly::new(store)) } else { store })

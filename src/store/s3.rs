@@ -11,8 +11,8 @@ mod fault;
 mod upload;
 
 use super::{Error, Listed, PendingUpload, Store, Upload, key};
-use crate::aws::causes;
 use crate::aws::identity::Environment;
+use crate::aws::{Access, causes};
 use crate::config;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -49,8 +49,8 @@ struct Bucket {
 
 impl S3Store {
     /// Makes the client. Asks S3 nothing, but for the bucket's region where nobody told it.
-    pub(super) async fn open(place: &config::S3, described: String) -> Result<Self, Error> {
-        Ok(Self { bucket: Arc::new(client::bucket(place, described).await?) })
+    pub(super) async fn open(place: &config::S3, described: String, access: &Access) -> Result<Self, Error> {
+        Ok(Self { bucket: Arc::new(client::bucket(place, described, access).await?) })
     }
 }
 

@@ -7,7 +7,7 @@ use super::ask::{Machine, NewVolume, VALUES, VolumeState};
 use super::fault::{Class, class};
 use super::pace::Pace;
 use super::record::{EbsVolume, Snapshot, State};
-use crate::aws;
+use crate::aws::{self, Access};
 use crate::rules::volumes::Zone;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -54,7 +54,11 @@ impl Ec2 {
     /// # Errors
     /// [`Error::Setting`].
     pub async fn open(region: &str) -> Result<Self, Error> {
-        let sdk = aws::sdk_config(region).await.map_err(|error| Error::Setting(error.to_string()))?;
+        Self::open_with(region, &Access::Environment).await
+    }
+
+    pub(super) async fn open_with(region: &str, access: &Access) -> Result<Self, Error> {
+        let sdk = aws::sdk_config(region, access).await.map_err(|error| Error::Setting(error.to_string()))?;
         Ok(Self::new(&sdk, region))
     }
 
@@ -255,6 +259,7 @@ impl Ec2 {
             attempt: tag(super::snapshot::ATTEMPT).unwrap_or_default(),
             backup: tag(super::snapshot::ID).unwrap_or_default(),
             location: tag(super::snapshot::LOCATION).unwrap_or_default(),
+            copy_of: tag(super::snapshot::COPY_OF).unwrap_or_default(),
             gib: snapshot.volume_size().and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default(),
         }
     }

@@ -3,9 +3,11 @@
 //! where the report was copied to another bucket or forged.
 
 use super::record::{Snapshot, State, VolumeCopy};
-use super::snapshot::{APPEARS, ID};
+use super::snapshot::{APPEARS, CLUSTER, GRACE, ID};
 use super::{Ec2, Error, Place};
+use crate::aws::Access;
 use crate::cluster::Cluster;
+use crate::config::Location;
 use crate::id::BackupId;
 use crate::report::Events;
 use futures::{StreamExt, stream};
@@ -31,6 +33,7 @@ pub struct Named {
 #[derive(Debug, Default)]
 pub struct Regions {
     home: Option<String>,
+    access: Access,
     open: BTreeMap<String, Ec2>,
 }
 
@@ -44,7 +47,12 @@ impl Regions {
             Some(region) => Some(region),
             None => Ec2::told_region().await,
         };
-        Ok(Self { home, open: BTreeMap::new() })
+        Ok(Self { home, ..Self::default() })
+    }
+
+    /// EC2 with the credentials of a second location.
+    pub fn of_other(location: &Location) -> Self {
+        Self { access: Access::other(location), ..Self::default() }
     }
 
     /// With clients that are there already, the first of them at home.
@@ -74,7 +82,7 @@ impl Regions {
         if region.is_empty() || region.len() > REGION_LIMIT || !region.bytes().all(is_name) {
             return Err(Error::Setting(format!("`{}` is not a region", region.escape_debug())));
         }
-        let client = Ec2::open(region).await?;
+        let client = Ec2::open_with(region, &self.access).await?;
         self.open.insert(region.to_owned(), client.clone());
         Ok(client)
     }
@@ -134,6 +142,10 @@ pub async fn of_backup(
                 continue;
             }
             let standing = standing(&snapshot, id, location, held.get(&snapshot.id));
+            // a copy of the same id for another location is none of this backup's business
+            if matches!(standing, Standing::Foreign(_)) && !named.iter().any(|one| one.id == snapshot.id) {
+                continue;
+            }
             found.push(Kept { name: Named { region: region.clone(), id: snapshot.id.clone() }, snapshot, standing });
         }
     }
@@ -192,6 +204,30 @@ pub async fn remove(
         }
     });
     Ok(removed.buffered(AT_ONCE).collect().await)
+}
+
+/// The snapshots of a cluster's runs in one location that are no backup's: those of ids that aren't among `backups` and that
+/// are older than a day or among `abandoned`. Only the cluster's own region is asked.
+///
+/// # Errors
+/// EC2's. Nothing where there is no EC2 to ask.
+pub async fn orphans(
+    regions: &mut Regions,
+    cluster_uid: &str,
+    location: &str,
+    backups: &BTreeSet<BackupId>,
+    abandoned: &BTreeSet<BackupId>,
+    now: Timestamp,
+) -> Result<Vec<Snapshot>, Error> {
+    let Some(home) = regions.home.clone() else { return Ok(Vec::new()) };
+    let before = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+    let mut listed = regions.get(&home).await?.snapshots(CLUSTER, cluster_uid).await?;
+    listed.retain(|one| {
+        let Ok(id) = BackupId::parse(&one.backup) else { return false };
+        let nobodys = one.started_at < before || abandoned.contains(&id);
+        one.location == location && one.state != State::Recoverable && !backups.contains(&id) && nobodys
+    });
+    Ok(listed)
 }
 
 /// What EC2 has of the snapshots of a backup, in the order of its volumes. `None`: it is gone.

@@ -1,12 +1,13 @@
 //! The data behind claims. Of EBS volumes [`snapshot`] makes snapshots while a backup's lists run, and [`restore`] makes
 //! volumes of them again, with PersistentVolumes that bind. Defines the [`record::VolumeCopy`], a line of `report.json`
-//! by which one finds the other. [`life`] is what becomes of snapshots after that: looked after, removed.
+//! by which one finds the other. [`life`] is what becomes of snapshots after that: looked after, removed; [`copy`] takes them to other regions.
 //!
 //! `ec2` talks to EC2 with one retry policy of its own, `fault` judges its answers, `pace` keeps within its limits. Which
 //! claim is saved how is decided in `rules::volumes`; knows nothing of archives and Jobs.
 #![cfg_attr(not(feature = "ec2"), allow(dead_code, unused_assignments, reason = "nothing is asked without a client"))]
 
 mod ask;
+pub mod copy;
 #[cfg(feature = "ec2")]
 mod ec2;
 #[cfg(not(feature = "ec2"))]

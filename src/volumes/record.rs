@@ -134,6 +134,9 @@ pub struct Snapshot {
     /// Where that backup is, by its tag.
     #[serde(skip)]
     pub location: String,
+    /// Of a copy: the snapshot that it is of, by its tag.
+    #[serde(skip)]
+    pub copy_of: String,
     /// GiB of the volume it is of.
     #[serde(skip)]
     pub gib: u64,

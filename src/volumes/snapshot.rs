@@ -39,6 +39,8 @@ pub const ATTEMPT: &str = "kubectl-backup/attempt";
 pub const LOCATION: &str = "kubectl-backup/location";
 /// The machine, on snapshots that were made of all its volumes at one instant.
 pub const TOGETHER: &str = "kubectl-backup/together-on";
+/// The snapshot that a copy is of.
+pub const COPY_OF: &str = "kubectl-backup/copy-of";
 /// The claim's namespace and name, on snapshots that were made one by one.
 pub const CLAIM: &str = "kubectl-backup/claim";
 
@@ -48,15 +50,15 @@ pub const FROZEN: &str = "kubectl-backup/frozen";
 /// PersistentVolumes that are read at once, and snapshots begun at once.
 const AT_ONCE: usize = 16;
 /// How long EC2 may take until it lists what it has made.
-const SETTLES: Duration = Duration::from_secs(15);
+pub(super) const SETTLES: Duration = Duration::from_secs(15);
 /// The same, where there is little time.
 const LISTS: Duration = Duration::from_secs(5);
 /// The same, before a snapshot that isn't listed counts as gone.
 pub(super) const APPEARS: Duration = Duration::from_secs(120);
 /// How long snapshots without a backup are left alone, as other garbage is: longer than any run may take.
-const GRACE: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// The first pause between two polls, and the longest.
-const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+pub(super) const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
 /// How volumes are saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

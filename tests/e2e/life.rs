@@ -4,13 +4,13 @@ use crate::harness::{ClusterName::A, *};
 use crate::proxy::Proxy;
 use crate::standin::Fault;
 use crate::volumes::{Installed, Pv, REGION, ec2, id_of, volume};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::Stdio;
 
 /// A namespace with a volume, and a backup of it.
 struct Saved {
     own: Installed,
-    _namespace: TempNamespace,
+    namespace: TempNamespace,
     _volume: Pv,
     id: String,
     snapshot: String,
@@ -23,7 +23,7 @@ impl Saved {
         let told = own.run(&["ns", &namespace.name, "-o", "json"]).exits(0).json();
         let id = told["id"].as_str().expect("an id").to_owned();
         let snapshot = own.report(&id)["volumes"][0]["snapshot"]["id"].as_str().expect("a snapshot").to_owned();
-        Self { own, _namespace: namespace, _volume: pv, id, snapshot }
+        Self { own, namespace, _volume: pv, id, snapshot }
     }
 
     fn keys(&self) -> Vec<String> {
@@ -123,4 +123,86 @@ fn promise_4_verify_finds_damage_in_the_bucket_and_in_ec2() {
     assert!(ran.stdout.contains("damaged"), "{}", ran.stdout);
     overwrite(&objects, &whole);
     own.run(&["verify", id, "-o", "wide"]).exits(0);
+}
+
+#[test]
+fn promise_6_what_is_nobodys_is_found_and_named_and_goes() {
+    let saved = Saved::new(Installed::new("orphans"), "orphans");
+    let own = &saved.own;
+    own.run(&["list", "--orphans"]).exits(0).says(&["nothing is left over"]);
+    // as a deletion leaves it that was killed after the manifest
+    let mark = json!([{"region": REGION, "id": saved.snapshot}]);
+    let prefix = format!("{}/{}", bucket(), own.location.prefix);
+    overwrite(&format!("{}/data/{}/killed/deleted.json", own.location.prefix, saved.id), mark.to_string().as_bytes());
+    s3("DELETE", &format!("{prefix}/backups/{}.json", saved.id), None).exits(0);
+    let told = own.run(&["list", "--orphans", "-o", "json"]).exits(0).says(&["kubectl backup delete"]).json();
+    let orphan = &told["orphans"][0];
+    assert_eq!(
+        (&orphan["id"], &orphan["snapshots"][0]["id"]),
+        (&saved.id.as_str().into(), &saved.snapshot.as_str().into())
+    );
+    own.run(&["delete", &saved.id, "--yes"]).exits(0);
+    own.run(&["list", "--orphans"]).exits(0).says(&["nothing is left over"]);
+    assert!(!saved.has_snapshot() && saved.keys().is_empty(), "{:?}", saved.keys());
+}
+
+/// Adds a location to the configuration of an installation.
+fn add(own: &Installed, name: &str, args: &[&str]) -> Location {
+    let place = location(name);
+    let at = format!("{name}={}", place.url);
+    let init = ["init", "--install-namespace", &own.namespace.name, "--location", &at];
+    backup(A, &[&init, args].concat()).exits(0);
+    place
+}
+
+#[test]
+fn promise_4_a_backup_is_copied_with_its_snapshots_and_restored_from_there() {
+    let saved = Saved::new(Installed::new("copy"), "copy");
+    let (own, id) = (&saved.own, saved.id.as_str());
+    let dr = add(own, "dr", &["--role-arn", world().s3("ROLE_ARN_A")]);
+    let told = own.run(&["copy", id, "--to", "dr", "--copy-to-region", REGION, "-o", "json"]).exits(0).json();
+    assert_eq!((&told["wasThere"], &told["snapshots"]), (&false.into(), &1.into()));
+    let there = manifest(&dr, id);
+    assert_eq!(there["files"]["objects"]["sha256"], manifest(&own.location, id)["files"]["objects"]["sha256"]);
+    own.run(&["copy", id, "--to", "dr", "--copy-to-region", REGION]).exits(0).says(&["already"]);
+
+    // the original goes, and the copy has all it needs
+    own.run(&["delete", id, "--yes"]).exits(0);
+    let at_dr = ["--install-namespace", &own.namespace.name, "--location", "dr"];
+    let told = backup(A, &[&["verify", id, "-o", "json"], &at_dr[..]].concat()).exits(0).json();
+    let copied = told["backups"][0]["snapshots"][0]["id"].as_str().expect("a snapshot").to_owned();
+    assert_ne!(copied, saved.snapshot);
+    let namespace = unique("copy-restored");
+    let mapping = format!("{}={namespace}", saved.namespace.name);
+    backup(A, &[&["restore", id, "--map-namespace", &mapping, "--yes"], &at_dr[..]].concat()).exits(0);
+    let made = ec2().0.volumes(REGION).into_iter().find(|volume| volume.snapshot.as_deref() == Some(&copied));
+    assert!(made.is_some(), "a volume is made of the copy");
+    let pv = get(A, &["-n", &namespace, "pvc", "data"])["spec"]["volumeName"].as_str().expect("a name").to_owned();
+    kubectl(A, &["delete", "namespace", &namespace, "--timeout=120s"]).exits(0);
+    kubectl(A, &["delete", "pv", &pv, "--wait=false", "--ignore-not-found"]).exits(0);
+    backup(A, &[&["delete", id, "--yes"], &at_dr[..]].concat()).exits(0);
+    assert!(!ec2().0.snapshots(REGION).iter().any(|snapshot| snapshot.id == copied));
+}
+
+#[test]
+fn promise_7_each_location_is_entered_with_its_own_credentials() {
+    let saved = Saved::new(Installed::new("copy-keys"), "copy-keys");
+    let own = &saved.own;
+    let (key, secret) = (world().s3("S3_ROOT_ACCESS_KEY_ID"), world().s3("S3_ROOT_SECRET_ACCESS_KEY"));
+    let keys = json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "keys", "namespace": own.namespace.name},
+        "stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}});
+    apply(A, &keys.to_string());
+    let keyed = add(own, "keyed", &["--credentials-secret", "keys"]);
+    let ran = own.run(&["copy", &saved.id, "--to", "keyed"]).exits(0);
+    ran.says(&["stay where they are"]);
+    manifest(&keyed, &saved.id);
+    // a role that nobody gives is that of the second location only
+    add(own, "refused", &["--role-arn", "arn:minio:iam:::role/nobodys"]);
+    own.run(&["copy", &saved.id, "--to", "refused"]).exits(6).says(&["nobodys"]);
+    own.run(&["verify", &saved.id, "--level", "1"]).exits(0);
+    // the snapshots are the original's: deleting the copy leaves them, and says nothing of them
+    let at = ["--install-namespace", &own.namespace.name, "--location", "keyed"];
+    backup(A, &[&["delete", &saved.id, "--yes"], &at[..]].concat()).exits(0);
+    assert!(saved.has_snapshot());
 }

@@ -7,6 +7,8 @@ use kubectl_backup::id::BackupId;
 use kubectl_backup::report::Events;
 use kubectl_backup::volumes::Error;
 use kubectl_backup::volumes::life::{self, Kept, Named, Regions, Standing};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 const PLACE: &str = "s3://bucket/prefix";
 
@@ -120,4 +122,31 @@ async fn deleting_needs_two_statements_of_a_backup_and_asks_what_holds_snapshots
         }
     }
     assert_eq!(needed, ["SeeVolumesAndSnapshots", "RemoveSnapshotsOfNoBackup"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_without_a_backup_are_found_when_they_are_old_or_being_deleted() {
+    let (world, named) = saved().await;
+    let begun = world.ec2.snapshots(REGION)[0].started_at;
+    let (young, old) = (begun + Duration::from_secs(3600), begun + Duration::from_secs(25 * 3600));
+    let none = BTreeSet::new();
+    let this: BTreeSet<BackupId> = [world.id.clone()].into();
+    let place = "s3://bucket/prefix";
+    let cases = [
+        ("an old one of no backup", place, &none, &none, old, 2),
+        ("its worker may be at it", place, &none, &none, young, 0),
+        ("a deletion was begun", place, &none, &this, young, 2),
+        ("its backup is there", place, &this, &none, old, 0),
+        ("of another location", "s3://bucket/other", &none, &none, old, 0),
+    ];
+    for (about, place, backups, abandoned, now, expected) in cases {
+        let mut regions = Regions::with([world.client()]);
+        let found = life::orphans(&mut regions, "cluster-uid", place, backups, abandoned, now).await.unwrap();
+        assert_eq!(found.len(), expected, "{about}");
+        assert!(found.iter().all(|one| named.iter().any(|name| name.id == one.id)), "{about}");
+    }
+    // another cluster's, and where there is no EC2
+    let mut regions = Regions::with([world.client()]);
+    assert!(life::orphans(&mut regions, "other-uid", place, &none, &none, old).await.unwrap().is_empty());
+    assert!(life::orphans(&mut Regions::default(), "cluster-uid", place, &none, &none, old).await.unwrap().is_empty());
 }

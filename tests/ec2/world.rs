@@ -84,6 +84,11 @@ impl World {
         Ec2::new(&sdk(&self.ec2), REGION)
     }
 
+    /// The client for another region.
+    pub(crate) fn client_in(&self, region: &str) -> Ec2 {
+        Ec2::new(&sdk(&self.ec2), region)
+    }
+
     /// EC2's time so far.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()

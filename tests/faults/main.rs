@@ -12,6 +12,7 @@ mod broken;
 mod bucket;
 mod cancel;
 mod consistency;
+mod copy;
 mod delete;
 mod diff;
 mod existing;

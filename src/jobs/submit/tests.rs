@@ -35,6 +35,7 @@ impl World {
             task,
             settings: &self.settings,
             location: &self.location,
+            other: None,
             image: "example.org/kubectl-backup:0.1.0",
         }
     }
@@ -272,4 +273,36 @@ async fn deleting_takes_the_pods_along_and_is_fine_twice() {
     let path = format!("{JOBS}/shop-1");
     assert_eq!(fake.calls("DELETE", &path)[0].body["propagationPolicy"], "Background");
     assert_eq!(fake.get(&path), None);
+}
+
+#[test]
+fn a_second_location_has_credentials_of_its_own() {
+    let mut world = World::new();
+    world.location.role_arn = Some("arn:aws:iam::1:role/a".into());
+    let env = |world: &World, other: &Location| {
+        let job = job(&JobSpec { other: Some(other), ..world.spec("the task") }).unwrap();
+        let pod = &job["spec"]["template"]["spec"];
+        let list = pod["containers"][0]["env"].as_array().unwrap().clone();
+        let env: BTreeMap<String, Value> =
+            list.into_iter().map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry)).collect();
+        let has_token = pod["volumes"].as_array().unwrap().iter().any(|volume| volume["name"] == "token");
+        (env, has_token)
+    };
+    let own = |env: &BTreeMap<String, Value>| env.keys().filter(|name| name.contains("_OTHER_")).count();
+    let mut other = world.location.clone();
+    assert_eq!(own(&env(&world, &other).0), 0, "the same role does for both");
+    other.role_arn = Some("arn:aws:iam::1:role/b".into());
+    let (found, has_token) = env(&world, &other);
+    assert_eq!(found["KUBECTL_BACKUP_OTHER_TOKEN_FILE"]["value"], "/var/run/secrets/kubectl-backup/token");
+    assert!(own(&found) == 1 && has_token);
+    assert_eq!(found["AWS_ROLE_ARN"]["value"], "arn:aws:iam::1:role/a");
+    (other.role_arn, other.credentials_secret) = (None, Some("keys".into()));
+    let (found, _) = env(&world, &other);
+    let from = &found["KUBECTL_BACKUP_OTHER_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"];
+    assert_eq!((&from["name"], &from["key"]), (&json!("keys"), &json!("AWS_SECRET_ACCESS_KEY")));
+    assert_eq!(own(&found), 3);
+    (other.role_arn, other.credentials_secret) = (Some("arn:aws:iam::1:role/b".into()), None);
+    (world.location.role_arn, world.location.credentials_secret) = (None, Some("keys".into()));
+    let (found, has_token) = env(&world, &other);
+    assert!(has_token && !found.contains_key("AWS_WEB_IDENTITY_TOKEN_FILE"), "{found:?}");
 }

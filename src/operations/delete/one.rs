@@ -54,6 +54,7 @@ impl Deleting<'_> {
             let text = format!("there is no backup `{id}` in {}, and nothing is left of one", self.store.describe());
             return Err(Error::NotFound(text).into());
         }
+        let origin = held.manifest.as_ref().and_then(|manifest| manifest.copied_from.as_ref());
         let mut free = Vec::new();
         let mut is_held = false;
         for one in snapshots {
@@ -63,6 +64,8 @@ impl Deleting<'_> {
                     is_held = true;
                     self.problem(id, format!("snapshot `{}` can't be removed: {why}", one.name.id));
                 }
+                // a copy of a backup without copies of its snapshots: they are the original's
+                Standing::Foreign(_) if origin.is_some_and(|origin| *origin == one.snapshot.location) => (),
                 Standing::Foreign(why) => self.problem(id, format!("snapshot `{}` stays: {why}", one.name.id)),
             }
         }

@@ -145,6 +145,7 @@ impl Safety<'_> {
             namespaces,
             selection: None,
             safety_of: Some(self.restore.clone()),
+            copied_from: None,
             started_at: started,
             ended_at: ended,
             outcome: Outcome::Complete,

@@ -2,8 +2,7 @@
 
 use super::Bucket;
 use super::call::{Action, Deed, Patience};
-use crate::aws::identity::Environment;
-use crate::aws::{self, CONNECT};
+use crate::aws::{self, Access, CONNECT};
 use crate::config;
 use crate::store::{Error, PART_SIZE};
 use aws_config::retry::RetryConfig;
@@ -21,10 +20,10 @@ const STALL: Duration = Duration::from_secs(20);
 const ANY_REGION: &str = "us-east-1";
 
 /// Makes the client for a bucket, and asks for the bucket's region where nobody told it.
-pub(super) async fn bucket(place: &config::S3, described: String) -> Result<Bucket, Error> {
+pub(super) async fn bucket(place: &config::S3, described: String, access: &Access) -> Result<Bucket, Error> {
     let told = aws::told_region().await;
     // STS is asked in the region that the environment names, which is the cluster's: its endpoint is the near one.
-    let sdk = aws::sdk_config(told.as_deref().or(place.region.as_deref()).unwrap_or(ANY_REGION)).await;
+    let sdk = aws::sdk_config(told.as_deref().or(place.region.as_deref()).unwrap_or(ANY_REGION), access).await;
     let sdk = sdk.map_err(|error| Error::Setting(error.0))?;
     let region = place.region.clone().or(told);
     let known = region.is_some() || place.endpoint.is_some();
@@ -36,7 +35,7 @@ pub(super) async fn bucket(place: &config::S3, described: String) -> Result<Buck
         region,
         endpoint: place.endpoint.clone(),
         described,
-        environment: Environment::of_process(),
+        environment: access.environment(),
         patience: Patience::DEFAULT,
         part_size: PART_SIZE,
     };

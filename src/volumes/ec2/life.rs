@@ -1,10 +1,33 @@
 //! What EC2 is asked about snapshots that are there: their state, what holds them, and that they go.
 
-use super::{Ec2, PAGE, PATIENCE, VALUES, filter};
+use super::{Ec2, PAGE, PATIENCE, VALUES, filter, tagged};
 use crate::volumes::Error;
+use crate::volumes::life::Named;
+use aws_sdk_ec2::types::ResourceType;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 impl Ec2 {
+    /// Begins a copy of a snapshot into this region. It has no client token: where the answer is lost, or there are too many
+    /// copies at once, the caller looks and comes again.
+    pub(in crate::volumes) async fn copy_snapshot(
+        &self,
+        of: &Named,
+        kms_key: Option<&str>,
+        description: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<String, Error> {
+        let attempt = || async {
+            let call = self.client.copy_snapshot().source_region(&of.region).source_snapshot_id(&of.id);
+            let call = call.description(description).tag_specifications(tagged(ResourceType::Snapshot, tags));
+            // a key means encryption; without one a copy is encrypted as its source is
+            let call = call.set_kms_key_id(kms_key.map(str::to_owned)).set_encrypted(kms_key.map(|_| true));
+            call.send().await
+        };
+        let made = self.call("CopySnapshot", Duration::ZERO, false, attempt).await?;
+        Ok(made.snapshot_id().unwrap_or_default().to_owned())
+    }
+
     /// Which of these snapshots are locked, and how, in words.
     pub(in crate::volumes) async fn locks(&self, ids: &[String]) -> Result<BTreeMap<String, String>, Error> {
         let mut found = BTreeMap::new();

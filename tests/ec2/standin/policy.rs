@@ -63,6 +63,8 @@ impl State {
         let volume_arn = |id: &str| format!("arn:aws:ec2:{region}:123456789012:volume/{id}");
         let snapshot_arn = |id: &str| format!("arn:aws:ec2:{region}::snapshot/{id}");
         let (volume, snapshot) = (query.get("VolumeId").unwrap_or("new"), query.get("SnapshotId").unwrap_or("new"));
+        let source = (query.get("SourceRegion").unwrap_or_default(), query.get("SourceSnapshotId").unwrap_or_default());
+        let source_tags = self.region(source.0).snapshots.get(source.1).map(|snapshot| snapshot.tags.clone());
         let (for_snapshot, for_volume) = (query.tags("snapshot"), query.tags("volume"));
         let here = self.region(region);
         let volume_tags = |id: &str| here.volumes.get(id).map(|volume| &volume.tags);
@@ -82,6 +84,10 @@ impl State {
                     }
                 }
             }
+            "CopySnapshot" => {
+                let arn = format!("arn:aws:ec2:{}::snapshot/{}", source.0, source.1);
+                deeds.push(Deed::new(action, arn).on(source_tags.as_ref()));
+            }
             "DeleteSnapshot" => deeds.push(Deed::new(action, snapshot_arn(snapshot)).on(snapshot_tags)),
             "DeleteVolume" => deeds.push(Deed::new(action, volume_arn(volume)).on(volume_tags(volume))),
             "CreateVolume" => {
@@ -91,7 +97,7 @@ impl State {
             }
             _ => deeds.push(Deed::new(action, "*")),
         }
-        if action.starts_with("CreateSnapshot") {
+        if action.starts_with("CreateSnapshot") || action == "CopySnapshot" {
             deeds.push(Deed::new(action, snapshot_arn("new")).asking(&for_snapshot));
             deeds.extend(Deed::tagging(&snapshot_arn("new"), action, &for_snapshot));
         }

@@ -166,8 +166,12 @@ impl State {
                 "Too many snapshot copies in progress. The limit is 20 for this destination region.",
             );
         }
-        let copy = Snapshot {
-            id: self.new_id("snap"),
+        let new = self.new_id("snap");
+        if let Some(folder) = &self.settings.folder {
+            copy(&folder.join(format!("{id}.img")), &folder.join(format!("{new}.img")));
+        }
+        let made = Snapshot {
+            id: new,
             volume: COPIED.to_owned(),
             kms: query.get("KmsKeyId").map(str::to_owned).or(source.kms.clone()),
             tags: query.tags("snapshot"), // those of the source are not copied
@@ -175,12 +179,17 @@ impl State {
             started_at: self.settings.began + now,
             visible_at: now + self.settings.hidden_for,
             takes: self.settings.snapshot_takes,
+            // EC2 asks for the key after it has answered
+            ends_in_error: query
+                .get("KmsKeyId")
+                .filter(|key| key.contains("disabled"))
+                .map(|_| "the key is disabled".into()),
             locked: false,
             image: None,
             ..source
         };
-        let id = copy.id.clone();
-        self.region(region).snapshots.insert(id.clone(), copy);
+        let id = made.id.clone();
+        self.region(region).snapshots.insert(id.clone(), made);
         Ok(format!("<snapshotId>{id}</snapshotId>"))
     }
 

@@ -1,0 +1,234 @@
+//! `copy`: a backup into another location, every byte compared with its digest on the way, and its snapshots into a region where
+//! that is asked for. The manifest is written last, as with a backup; it differs in its keys, in where it came from, and in its report where
+//! snapshots were copied.
+
+use super::read::find;
+use super::{Context, Done, Query, Usage, volumes};
+use crate::archive::manifest::{BACKUPS, File, Files, Manifest, data_key, id_of_key};
+use crate::cluster::Cluster;
+use crate::config::Location;
+use crate::id::BackupId;
+use crate::pipeline::save::commit::{self, Committed};
+use crate::pipeline::{Error, catalog, copy, until_cancelled, until_settled};
+use crate::report::{Counts, ExitCode, Outcome, Phase};
+use crate::store::{self, Store};
+use crate::volumes::copy as snapshots;
+use crate::volumes::life::Regions;
+use anyhow::Context as _;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What to copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyTask {
+    /// Which backup.
+    #[serde(flatten)]
+    pub query: Query,
+    /// Where to.
+    pub to: Location,
+    /// The region to copy snapshots into; `None`: they stay, and belong to the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The key to encrypt the copied snapshots with; `None`: as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// Seconds that snapshots may take.
+    pub timeout_seconds: u64,
+}
+
+/// What `copy` gives back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyResult {
+    /// The backup.
+    pub id: BackupId,
+    /// Where it is now, too.
+    pub to: String,
+    /// Whether it was there before.
+    pub was_there: bool,
+    /// Bytes that were copied.
+    pub bytes: u64,
+    /// Snapshots that were copied.
+    pub snapshots: u64,
+    /// What the person should know.
+    pub notes: Vec<String>,
+}
+
+/// Copies.
+///
+/// # Errors
+/// Before anything is written: no such backup, a location that is read-only or the same, another backup of that id there.
+/// Later damage, the buckets' and EC2's; what was stored by then is taken back, but for snapshots, which are used again.
+pub async fn run(
+    task: &CopyTask,
+    location: &Location,
+    cluster: &Cluster,
+    store: &dyn Store,
+    context: &Context,
+) -> anyhow::Result<Done> {
+    if task.to.read_only {
+        return Err(store::Error::ReadOnly { place: task.to.to_string() }.into());
+    }
+    if task.to.place == location.place {
+        return Err(Usage(format!("the backup is in {} already", task.to)).into());
+    }
+    context.events.phase(Phase::Reading);
+    let to = store::open_other(&task.to).await?;
+    let manifest = until_cancelled(&context.cancel, find(&task.query, cluster, store)).await?;
+    let mut result = CopyResult {
+        id: manifest.id.clone(),
+        to: to.describe(),
+        was_there: true,
+        bytes: 0,
+        snapshots: 0,
+        notes: Vec::new(),
+    };
+    if let Some(there) = until_cancelled(&context.cancel, standing(to.as_ref(), &manifest.id)).await? {
+        same(&manifest, &there, to.as_ref(), task).await?;
+        return done(result);
+    }
+    result.was_there = false;
+    let copying = Copying { task, from: store, to: to.as_ref(), context };
+    match until_cancelled(&context.cancel, Box::pin(copying.all(&manifest, &mut result))).await {
+        Ok(copied) => {
+            commit_copy(&copying, &copied).await?;
+            done(result)
+        }
+        Err(error) => {
+            if let Err(left) = commit::discard(to.as_ref(), &manifest.id, &context.attempt).await {
+                tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The manifest of this id in a location, if there is one. Asked by LIST: with rights limited to a prefix S3 may answer
+/// 403 to a GET of what isn't there.
+async fn standing(to: &dyn Store, id: &BackupId) -> Result<Option<Manifest>, Error> {
+    let listed = to.list(&format!("{BACKUPS}{id}.json")).await?;
+    match listed.iter().any(|object| id_of_key(&object.key).as_ref() == Some(id)) {
+        true => catalog::manifest(to, id).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Whether what is there is this very backup, with its snapshots where they were asked for.
+async fn same(manifest: &Manifest, there: &Manifest, to: &dyn Store, task: &CopyTask) -> anyhow::Result<()> {
+    let (ours, theirs) = (&manifest.files, &there.files);
+    if ours.objects.sha256 != theirs.objects.sha256 || ours.index.sha256 != theirs.index.sha256 {
+        anyhow::bail!("there is another backup `{}` in {}, with other objects", manifest.id, to.describe());
+    }
+    let Some(region) = &task.region else { return Ok(()) };
+    let copies = volumes::copies(to, there).await?;
+    if copies.iter().any(|copy| copy.snapshot.region != *region) {
+        anyhow::bail!(
+            "`{}` is in {} already, with snapshots in another region than `{region}`\nhint: a manifest is written once: \
+             `kubectl backup delete` it there and copy again",
+            manifest.id,
+            to.describe()
+        );
+    }
+    Ok(())
+}
+
+async fn commit_copy(copying: &Copying<'_>, copied: &Manifest) -> anyhow::Result<()> {
+    let (to, context) = (copying.to, copying.context);
+    context.events.phase(Phase::Committing);
+    let committed =
+        until_settled(&context.cancel, commit::manifest(to, copied)).await.context("writing the manifest")?;
+    match committed {
+        Committed::Ours => Ok(()),
+        Committed::Theirs(there) => same(copied, &there, to, copying.task).await,
+    }
+}
+
+fn done(result: CopyResult) -> anyhow::Result<Done> {
+    let message = match result.was_there {
+        true => format!("backup `{}` is in {} already", result.id, result.to),
+        false => format!("backup `{}` is copied to {}", result.id, result.to),
+    };
+    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
+    Ok(Done { outcome: Outcome::Complete, exit_code: ExitCode::Complete, message, result: bytes })
+}
+
+struct Copying<'a> {
+    task: &'a CopyTask,
+    from: &'a dyn Store,
+    to: &'a dyn Store,
+    context: &'a Context,
+}
+
+impl Copying<'_> {
+    /// Everything but the manifest, which it answers with.
+    async fn all(&self, manifest: &Manifest, result: &mut CopyResult) -> anyhow::Result<Manifest> {
+        let events = &self.context.events;
+        events.phase(Phase::Saving);
+        let (files, attempt) = (&manifest.files, &self.context.attempt);
+        let mut moved = 0;
+        let mut file = async |file: &File, name: &str| {
+            let progress = |bytes| {
+                moved += bytes;
+                events.progress(Counts { bytes_stored: moved, ..Counts::default() });
+            };
+            let key = data_key(&manifest.id, attempt, name);
+            copy::file(self.from, self.to, file, key, progress).await.with_context(|| format!("copying {name}"))
+        };
+        let objects = file(&files.objects, "objects.tar.zst").await?;
+        let index = file(&files.index, "index.jsonl.zst").await?;
+        let report = self.report(manifest, result).await?;
+        // last: what is taken back after a failure is all but the log
+        let log = file(&files.log, "log.jsonl.zst").await?;
+        result.bytes = moved + report.size;
+        Ok(Manifest {
+            attempt: self.context.attempt.clone(),
+            copied_from: Some(volumes::tag_of(self.from)),
+            files: Files { objects, index, report, log },
+            ..manifest.clone()
+        })
+    }
+
+    /// The report, with the snapshots' copies instead of the snapshots where they were copied.
+    async fn report(&self, manifest: &Manifest, result: &mut CopyResult) -> anyhow::Result<File> {
+        let key = data_key(&manifest.id, &self.context.attempt, "report.json");
+        let copies = volumes::copies(self.from, manifest).await?;
+        let Some(region) = self.task.region.as_ref().filter(|_| !copies.is_empty()) else {
+            if !copies.is_empty() {
+                result.notes.push(format!(
+                    "its {} snapshots stay where they are, and belong to the backup in {}: deleted there, they are gone here too. \
+                     --copy-to-region makes copies of them",
+                    copies.len(),
+                    self.from.describe()
+                ));
+            }
+            return Ok(copy::file(self.from, self.to, &manifest.files.report, key, |_| ()).await?);
+        };
+        let mut regions = Regions::of_other(&self.task.to);
+        let ec2 = regions.get(region).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let request = snapshots::Request {
+            id: &manifest.id,
+            attempt: &self.context.attempt,
+            location: volumes::tag_of(self.to),
+            cluster_uid: &manifest.cluster.uid,
+            kms_key: self.task.kms_key.as_deref(),
+            timeout: Duration::from_secs(self.task.timeout_seconds),
+            events: &self.context.events,
+        };
+        let copied = snapshots::to_region(&ec2, &request, &copies).await;
+        let copied = copied.map_err(|error| anyhow::anyhow!("{error}")).context("copying snapshots")?;
+        let mut report = super::read::report(self.from, manifest).await?;
+        for (copy, snapshot) in report.volumes.iter_mut().zip(copied) {
+            // the instant stays that of the data
+            let started_at = copy.snapshot.started_at;
+            copy.snapshot = crate::volumes::record::Snapshot { started_at, ..snapshot };
+            result.snapshots += 1;
+            if let Some(key) = &self.task.kms_key {
+                copy.source.kms_key_id = Some(key.clone());
+            }
+        }
+        let bytes = Bytes::from(serde_json::to_vec_pretty(&report)?);
+        Ok(commit::put_file(self.to, &manifest.id, &self.context.attempt, "report.json", bytes).await?)
+    }
+}

@@ -1,0 +1,113 @@
+//! `list --orphans`: what is left of backups that never were, or are gone: data without a manifest, and snapshots whose backup
+//! isn't there. Later backups sweep most of it; here a person sees it, with the ids by which `delete` removes it.
+
+use super::backup::target::cluster_uid;
+use super::{Context, Done, volumes};
+use crate::cluster::Cluster;
+use crate::id::BackupId;
+use crate::pipeline::{sweep, until_cancelled};
+use crate::report::{ExitCode, Outcome, Phase, Problem};
+use crate::store::Store;
+use crate::volumes::life::{self, Named, Regions};
+use anyhow::Context as _;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long EC2 may take: most who ask are not waiting for snapshots.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// What `list --orphans` gives back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphansResult {
+    /// When it was looked for.
+    pub read_at: Timestamp,
+    /// What was found, by id.
+    pub orphans: Vec<Orphan>,
+    /// What is not known.
+    pub problems: Vec<Problem>,
+}
+
+/// What is left of one id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Orphan {
+    /// The id of the backup that isn't there.
+    pub id: BackupId,
+    /// When the last of it was written or begun.
+    pub newest: Timestamp,
+    /// Keys in the bucket.
+    pub keys: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Snapshots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Named>,
+    /// GiB of the volumes that they are of.
+    #[serde(default)]
+    pub snapshot_gib: u64,
+}
+
+/// Looks for what is left.
+///
+/// # Errors
+/// The bucket's. That EC2 can't be asked is a problem.
+pub async fn run(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
+    until_cancelled(&context.cancel, Box::pin(find(cluster, store, context))).await
+}
+
+async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
+    context.events.phase(Phase::Reading);
+    let now = (context.now)();
+    let uid = cluster_uid(cluster, &cluster.discover().await.context("discovery")?).await?;
+    let (data, backups) = sweep::orphans(store, now).await?;
+    let abandoned: BTreeSet<BackupId> =
+        data.iter().filter(|(_, orphan)| orphan.marked).map(|(id, _)| id.clone()).collect();
+    let mut found: BTreeMap<BackupId, Orphan> = BTreeMap::new();
+    for (id, orphan) in data {
+        let sweep::Orphan { newest, keys, bytes, .. } = orphan;
+        found.insert(id.clone(), Orphan { id, newest, keys, bytes, snapshots: Vec::new(), snapshot_gib: 0 });
+    }
+    let mut problems = Vec::new();
+    let asking = async {
+        let mut regions = Regions::of(cluster).await?;
+        life::orphans(&mut regions, &uid, &volumes::tag_of(store), &backups, &abandoned, now).await
+    };
+    let snapshots = match tokio::time::timeout(ANSWER, asking).await {
+        Ok(Ok(snapshots)) => snapshots,
+        failed => {
+            let why = match failed {
+                Ok(Err(error)) => error.to_string().replace("\nhint: ", "; hint: "),
+                _ => format!("no answer within {} s", ANSWER.as_secs()),
+            };
+            problems.push(Problem {
+                subject: "snapshots".to_owned(),
+                message: format!("what is left is not known: {why}"),
+            });
+            Vec::new()
+        }
+    };
+    for snapshot in snapshots {
+        let Ok(id) = BackupId::parse(&snapshot.backup) else { continue };
+        let at = snapshot.started_at;
+        let orphan = found.entry(id.clone()).or_insert_with(|| Orphan {
+            id,
+            newest: at,
+            keys: 0,
+            bytes: 0,
+            snapshots: Vec::new(),
+            snapshot_gib: 0,
+        });
+        orphan.newest = orphan.newest.max(at);
+        orphan.snapshot_gib += snapshot.gib;
+        orphan.snapshots.push(Named { region: snapshot.region, id: snapshot.id });
+    }
+    let result = OrphansResult { read_at: now, orphans: found.into_values().collect(), problems };
+    let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
+    let message = format!("{} ids without a backup in {}", result.orphans.len(), store.describe());
+    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
+    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result: bytes })
+}
