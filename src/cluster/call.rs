@@ -244,3 +244,24 @@ async fn refusal(call: &Call, response: Response<Body>) -> Error {
     };
     Error::Api { what: call.what.clone(), status: Box::new(status) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_name_the_fields_that_are_dropped() {
+        let mut headers = http::HeaderMap::new();
+        for warning in [
+            r#"299 - "unknown field \"spec.template.spec.hostnameOverride\"""#,
+            r#"299 - "policy/v1beta1 PodDisruptionBudget is deprecated in v1.21+""#,
+            r#"299 - "duplicate field \"spec.a\"""#,
+            r#"299 - "unknown field \"metadata.b[0].c\"""#,
+            r#"299 - "unknown field \"cut"#,
+        ] {
+            headers.append(header::WARNING, warning.parse().unwrap());
+        }
+        assert_eq!(unknown_fields(&headers), ["spec.template.spec.hostnameOverride", "metadata.b[0].c"]);
+        assert!(unknown_fields(&http::HeaderMap::new()).is_empty());
+    }
+}
