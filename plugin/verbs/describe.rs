@@ -166,6 +166,9 @@ fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> St
     if let Some(selection) = &manifest.selection {
         field("Selection", &safe(selection));
     }
+    if let Some(place) = &manifest.copied_from {
+        field("Copied from", &safe(place));
+    }
     field("Started", &format!("{started} ({} ago), took {}", age(manifest.started_at, now), took(time)));
     field("Consistency", &consistency(&manifest.consistency));
     let stored = size(stored(manifest));

@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
-use crate::pipeline::{Error, catalog, copy, until_cancelled, until_settled};
+use crate::pipeline::{Error, catalog, copy, sweep, until_cancelled, until_settled};
 use crate::report::{Counts, ExitCode, Outcome, Phase};
 use crate::store::{self, Store};
 use crate::volumes::copy as snapshots;
@@ -94,6 +94,10 @@ pub async fn run(
     match until_cancelled(&context.cancel, Box::pin(copying.all(&manifest, &mut result))).await {
         Ok(copied) => {
             commit_copy(&copying, &copied).await?;
+            // a location that is only copied to has no backups of its own that would do it
+            if let Err(error) = until_cancelled(&context.cancel, sweep::garbage(to.as_ref(), (context.now)())).await {
+                tracing::warn!(%error, "garbage of earlier runs could not be swept");
+            }
             done(result)
         }
         Err(error) => {

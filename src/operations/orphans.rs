@@ -5,7 +5,7 @@ use super::backup::target::cluster_uid;
 use super::{Context, Done, volumes};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
-use crate::pipeline::{sweep, until_cancelled};
+use crate::pipeline::{catalog, sweep, until_cancelled};
 use crate::report::{ExitCode, Outcome, Phase, Problem};
 use crate::store::Store;
 use crate::volumes::life::{self, Named, Regions};
@@ -29,6 +29,9 @@ pub struct OrphansResult {
     pub orphans: Vec<Orphan>,
     /// What is not known.
     pub problems: Vec<Problem>,
+    /// What the person should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What is left of one id.
@@ -71,7 +74,7 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
         let sweep::Orphan { newest, keys, bytes, .. } = orphan;
         found.insert(id.clone(), Orphan { id, newest, keys, bytes, snapshots: Vec::new(), snapshot_gib: 0 });
     }
-    let mut problems = Vec::new();
+    let (mut problems, mut notes) = (Vec::new(), Vec::new());
     let asking = async {
         let mut regions = Regions::of(cluster).await?;
         life::orphans(&mut regions, &uid, &volumes::tag_of(store), &backups, &abandoned, now).await
@@ -83,10 +86,12 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
                 Ok(Err(error)) => error.to_string().replace("\nhint: ", "; hint: "),
                 _ => format!("no answer within {} s", ANSWER.as_secs()),
             };
-            problems.push(Problem {
-                subject: "snapshots".to_owned(),
-                message: format!("what is left is not known: {why}"),
-            });
+            let text = format!("what is left is not known: {why}");
+            // where no backup has volumes, there is most likely no EC2
+            match catalog::read(store).await?.backups.iter().any(|backup| backup.counts.volumes > 0) {
+                true => problems.push(Problem { subject: "snapshots".to_owned(), message: text }),
+                false => notes.push(format!("snapshots: {text}")),
+            }
             Vec::new()
         }
     };
@@ -105,7 +110,7 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
         orphan.snapshot_gib += snapshot.gib;
         orphan.snapshots.push(Named { region: snapshot.region, id: snapshot.id });
     }
-    let result = OrphansResult { read_at: now, orphans: found.into_values().collect(), problems };
+    let result = OrphansResult { read_at: now, orphans: found.into_values().collect(), problems, notes };
     let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     let message = format!("{} ids without a backup in {}", result.orphans.len(), store.describe());
     let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));

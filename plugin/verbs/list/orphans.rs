@@ -33,6 +33,9 @@ pub(super) async fn run(session: &Session, target: &Target, args: &Args) -> anyh
         None if list.problems.is_empty() => tell(&format!("nothing is left over in {}", safe(&target.location.url()))),
         None => (),
     }
+    for note in &list.notes {
+        tell(&format!("{} {}", session.screen.err(Color::Cyan, "note:"), safe(note)));
+    }
     run::tell_problems(&list.problems, list.problems.len() as u64, &answer.id, &session.screen);
     Ok(answer.code)
 }
