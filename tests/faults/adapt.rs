@@ -37,16 +37,13 @@ async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_t
         }
         let result = Worker::default().restore(RESTORE, &target, &bucket).await;
         assert_eq!(ending(&result), "Complete", "{fault:?}");
-        let state = target.state();
-        let account: Value =
-            serde_json::from_str(state.world.get(kind("serviceaccounts"), "shop/default").expect("an account"))
-                .unwrap();
+        let text = target.state().world.get(kind("serviceaccounts"), "shop/default").expect("an account").to_owned();
+        let account: Value = serde_json::from_str(&text).unwrap();
         let pulls = json!([{"name": "its-own"}, {"name": "registry"}]);
         assert_eq!(account["imagePullSecrets"], pulls, "{fault:?}");
         let notes =
             result.unwrap().result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         assert!(notes.contains("what it lacked was added"), "{fault:?}: {notes}");
-        drop(state);
         let undone = undone(&undo(&Worker::default(), UndoTask::default(), &target, &bucket).await);
         let said = undone.notes.iter().any(|note| note.contains("`shop/default` keeps what was added"));
         assert!(said, "{fault:?}: {:?}", undone.notes);
