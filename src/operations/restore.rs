@@ -142,15 +142,10 @@ async fn restore(
     let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
     let (asked, adaptation) = places(task, &backup)?;
     let chosen = choose::entries(store, &backup, task, &asked).await?;
-    let opened = match &task.safety_location {
-        Some(location) => Some(store::open(location).await.context("the safety location")?),
-        None => None,
-    };
+    let opened = futures::future::OptionFuture::from(task.safety_location.as_ref().map(store::open)).await;
+    let opened = opened.transpose().context("the safety location")?;
     let home = opened.as_deref().or((!location.read_only).then_some(store));
-    let earlier = match home {
-        Some(home) if task.dry_run == DryRun::None => approval::earlier(id, home).await?,
-        _ => Vec::new(),
-    };
+    let earlier = approval::earlier(id, home.filter(|_| task.dry_run == DryRun::None)).await?;
     let named = if task.objects.is_empty() { BTreeSet::new() } else { chosen.clone().unwrap_or_default() };
     let request = PlanRequest {
         backup: &backup,
@@ -187,11 +182,8 @@ async fn restore(
     }
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
-    if let Some(home) = home {
-        begun::note(id, started, &identity.uid, &backup, &plan, home, context)
-            .await
-            .context("noting that it begins")?;
-    }
+    let begun = begun::note(id, started, &identity.uid, &backup, &plan, home, context);
+    begun.await.context("noting that it begins")?;
     events.phase(Phase::Restoring);
     let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
     makes_volumes.store(!wishes.is_empty(), Ordering::Relaxed);

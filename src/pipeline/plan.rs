@@ -360,6 +360,9 @@ mod tests {
     use super::*;
     use crate::archive::index::Entry;
 
+    // What a restore holds of each object. Planning: this sum; of what exists and differs a digest more, and where it is
+    // shown its changes, 4 MiB of them in all. Writing: without `Live`, and some 100 for what became of it and its new uid.
+    // At the end, when no frame and no object is on its way any more: some 200 more for its line in the result, once.
     #[test]
     fn an_object_of_a_plan_takes_at_most_200_bytes() {
         let name = 64; // on the heap, with the allocator's own

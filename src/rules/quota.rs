@@ -1,13 +1,23 @@
 //! What objects need of a ResourceQuota. A dry run tries each write alone, so that a hundred that fit one by one are all let
 //! through: what they need together is added up here.
 
+mod scopes;
+
 use crate::resource::Kind;
+use scopes::{Marks, Scopes};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Needs by the resource's name in a quota, in thousandths.
+type Amounts = BTreeMap<String, i128>;
+
+/// What objects need of quotas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs(BTreeMap<String, i128>);
+pub struct Needs {
+    all: Amounts,
+    /// What pods need of it, by what scopes ask of them.
+    pods: BTreeMap<Marks, Amounts>,
+}
 
 /// A resource of which a quota has not enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +43,32 @@ impl Needs {
         match kind.key().as_str() {
             "services" => needs.service(object),
             "persistentvolumeclaims" => needs.claim(object),
-            "pods" => needs.pod(object),
+            "pods" => {
+                needs.pod(object);
+                needs.pods.insert(Marks::of(object), needs.all.clone());
+            }
             _ => (),
         }
         needs
     }
 
     fn add(&mut self, resource: String, thousandths: i128) {
-        *self.0.entry(resource).or_default() += thousandths;
+        *self.all.entry(resource).or_default() += thousandths;
     }
 
     /// Adds what another object needs.
     pub fn extend(&mut self, other: Self) {
-        other.0.into_iter().for_each(|(resource, needed)| self.add(resource, needed));
+        add_all(&mut self.all, &other.all);
+        other.pods.iter().for_each(|(marks, amounts)| add_all(self.pods.entry(marks.clone()).or_default(), amounts));
+    }
+
+    /// What of it a quota looks at; `None` where it can't be told.
+    fn seen_by(&self, quota: &Value) -> Option<Amounts> {
+        let Some(scopes) = Scopes::of(quota)? else { return Some(self.all.clone()) };
+        let mut seen = Amounts::new();
+        let within = self.pods.iter().filter(|(marks, _)| scopes.take(marks));
+        within.for_each(|(_, amounts)| add_all(&mut seen, amounts));
+        Some(seen)
     }
 
     fn service(&mut self, object: &Value) {
@@ -85,17 +108,19 @@ impl Needs {
     }
 }
 
-/// Of what a quota has not enough. One that looks at some pods only (`scopes`) is not added up.
+fn add_all(sum: &mut Amounts, more: &Amounts) {
+    more.iter().for_each(|(resource, needed)| *sum.entry(resource.clone()).or_default() += needed);
+}
+
+/// Of what a quota has not enough. One whose scopes aren't known here is not added up.
 pub fn short(quota: &Value, needs: &Needs) -> Vec<Short> {
-    if ["/spec/scopes", "/spec/scopeSelector"].iter().any(|at| quota.pointer(at).is_some()) {
-        return Vec::new();
-    }
+    let Some(needs) = needs.seen_by(quota) else { return Vec::new() };
     let hard = quota.pointer("/status/hard").and_then(Value::as_object);
     let amount = |at: &str, resource: &String| quota.pointer(at).and_then(|all| all.get(resource));
     let one = |(resource, hard): (&String, &Value)| {
         let used = amount("/status/used", resource);
         let left = thousandths(hard)? - used.and_then(thousandths).unwrap_or(0);
-        let needed = *needs.0.get(resource)?;
+        let needed = *needs.get(resource)?;
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("0").to_owned();
         (needed > left).then(|| Short {
             resource: resource.clone(),
@@ -216,8 +241,13 @@ mod tests {
                 "`services.nodeports`: 3 more are needed, 0 of 2 are used",
             ]
         );
-        let scoped = json!({"spec": {"scopes": ["BestEffort"]}, "status": quota["status"]});
-        assert_eq!(super::short(&scoped, &needs), []);
+        let scoped = |spec: Value| {
+            let quota = json!({"spec": spec, "status": quota["status"]});
+            super::short(&quota, &needs).into_iter().map(|short| short.resource).collect::<Vec<_>>()
+        };
+        assert_eq!(scoped(json!({"scopes": ["NotBestEffort"]})), ["requests.cpu"], "only pods, and of these");
+        assert_eq!(scoped(json!({"scopes": ["BestEffort"]})), [""; 0]);
+        assert_eq!(scoped(json!({"scopes": ["NotBestEffort", "ComesLater"]})), [""; 0], "nobody can tell");
     }
 
     #[test]

@@ -37,11 +37,8 @@ async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_t
         }
         let result = Worker::default().restore(RESTORE, &target, &bucket).await;
         assert_eq!(ending(&result), "Complete", "{fault:?}");
-        let account: Value = {
-            let state = target.state();
-            let account = state.world.get(kind("serviceaccounts"), "shop/default").expect("an account");
-            serde_json::from_str(account).unwrap()
-        };
+        let text = target.state().world.get(kind("serviceaccounts"), "shop/default").expect("an account").to_owned();
+        let account: Value = serde_json::from_str(&text).unwrap();
         let pulls = json!([{"name": "its-own"}, {"name": "registry"}]);
         assert_eq!(account["imagePullSecrets"], pulls, "{fault:?}");
         let notes =

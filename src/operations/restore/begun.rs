@@ -14,19 +14,17 @@ use crate::store::{self, Store};
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
-/// Writes it down. A plan that writes nothing leaves nothing.
+/// Writes it down, where there is a place to. A plan that writes nothing leaves nothing.
 pub(super) async fn note(
     id: &BackupId,
     started: Timestamp,
     cluster: &str,
     backup: &Backup,
     plan: &Plan,
-    home: &dyn Store,
+    home: Option<&dyn Store>,
     context: &Context,
 ) -> anyhow::Result<()> {
-    if plan.count(Verdict::writes) == 0 {
-        return Ok(());
-    }
+    let Some(home) = home.filter(|_| plan.count(Verdict::writes) > 0) else { return Ok(()) };
     commit::put_file(home, id, &context.attempt, CREATES, creates(backup, plan)?).await?;
     let record = Record {
         format: FORMAT.to_owned(),
