@@ -280,7 +280,7 @@ async fn a_snapshot_that_cannot_be_used_is_told_with_the_reason_and_the_others_a
         format!("its snapshot `{}` is not in EC2 any more: somebody has removed it", ids[1]),
         format!("its snapshot `{}` ended in error, and holds nothing", ids[3]),
         format!(
-            "its snapshot `{}` is in region `us-east-1`, and the cluster in `eu-central-1`; `aws ec2 copy-snapshot` copies it",
+            "its snapshot `{}` is in region `us-east-1`, and the cluster in `eu-central-1`; `kubectl backup copy --copy-to-region eu-central-1` takes it there",
             ids[2]
         ),
     ];

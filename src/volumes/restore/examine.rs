@@ -80,7 +80,7 @@ fn why_not(copy: &VolumeCopy, region: &str, snapshots: &[Snapshot]) -> Option<St
     let (id, of) = (&copy.snapshot.id, &copy.snapshot.region);
     if of != region {
         return Some(format!(
-            "its snapshot `{id}` is in region `{of}`, and the cluster in `{region}`; `aws ec2 copy-snapshot` copies it"
+            "its snapshot `{id}` is in region `{of}`, and the cluster in `{region}`; `kubectl backup copy --copy-to-region {region}` takes it there"
         ));
     }
     let Some(found) = snapshots.iter().find(|found| found.id == *id) else {
