@@ -116,10 +116,10 @@ impl Existing {
         for wanted in &wanted {
             let served = discovery.get(&wanted.kind.key()).filter(|served| served.can("list"));
             let Some(kind) = served.map(|served| &served.kind) else { continue };
-            if kind.namespaced && wanted.namespaces.len() <= OWN_LISTS {
-                // a namespace that isn't there holds nothing; neither will one that goes, when it is gone
-                let there = wanted.namespaces.iter().copied().filter(is_there);
-                lists.extend(there.map(|namespace| (wanted, kind, Some(namespace))));
+            // a namespace that isn't there holds nothing; neither will one that goes, when it is gone
+            let there: Vec<_> = wanted.namespaces.iter().copied().filter(is_there).collect();
+            if kind.namespaced && there.len() <= OWN_LISTS {
+                lists.extend(there.into_iter().map(|namespace| (wanted, kind, Some(namespace))));
             } else {
                 lists.push((wanted, kind, None));
             }
