@@ -17,6 +17,11 @@ pub struct Problem {
     pub message: String,
 }
 
+/// A message as a problem has it: one line, the hint a part of the sentence.
+pub fn one_line(message: impl std::fmt::Display) -> String {
+    message.to_string().replace("\nhint: ", "; hint: ")
+}
+
 /// What a rule or a flag left out on purpose. Omissions don't make a run partial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

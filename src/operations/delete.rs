@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, BackupQuery};
 use crate::pipeline::{Error, catalog, until_cancelled};
-use crate::report::{ExitCode, Outcome, Phase, Problem};
+use crate::report::{ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::Named;
 use anyhow::Context as _;
@@ -149,7 +149,7 @@ async fn delete(
     }
     let problem = |(query, error): (&BackupQuery, anyhow::Error)| Problem {
         subject: query.to_string(),
-        message: error.to_string().replace("\nhint: ", "; hint: "),
+        message: one_line(error),
     };
     result.problems.extend(missing.into_iter().map(problem));
     done(result)

@@ -6,7 +6,7 @@ use super::{Context, Done, volumes};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::pipeline::{catalog, sweep, until_cancelled};
-use crate::report::{ExitCode, Outcome, Phase, Problem};
+use crate::report::{ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::{self, Named, Regions};
 use anyhow::Context as _;
@@ -83,7 +83,7 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
         Ok(Ok(snapshots)) => snapshots,
         failed => {
             let why = match failed {
-                Ok(Err(error)) => error.to_string().replace("\nhint: ", "; hint: "),
+                Ok(Err(error)) => one_line(error),
                 _ => format!("no answer within {} s", ANSWER.as_secs()),
             };
             let text = format!("what is left is not known: {why}");

@@ -19,7 +19,7 @@ use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::{Error, catalog, until_cancelled};
-use crate::report::{Events, Phase};
+use crate::report::{Events, Phase, Problem};
 use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
@@ -168,18 +168,12 @@ async fn restore(
     plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
         let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
-        let mut problems = wishes.problems;
-        if task.dry_run == DryRun::Server {
-            problems.extend(check.all(&mut plan).await?);
-        }
-        return outcome::planned(&backup, &plan, problems);
+        return tried_out(task.dry_run, check, &mut plan, wishes.problems).await;
     }
     approval::check(task, &mut plan, &earlier)?;
     refuse_differences(task, &plan)?;
     wishes.refuse_some()?;
-    if let Some(home) = home {
-        approval::begin(id, &plan, &wishes.problems, home, context).await?;
-    }
+    approval::begin(id, &plan, &wishes.problems, home, context).await?;
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
     let begun = begun::note(id, started, &identity.uid, &backup, &plan, home, context);
@@ -217,6 +211,19 @@ fn places(task: &RestoreTask, backup: &Backup) -> anyhow::Result<(Namespaces, Ad
     let asked = asked.map_err(wrong)?;
     check_mapping(backup, &mapping)?;
     Ok((asked, Adaptation::new(&task.adapt, mapping).map_err(wrong)?))
+}
+
+/// What a dry run comes to: the plan, tried out by the API server where that was asked for.
+async fn tried_out(
+    dry_run: DryRun,
+    check: Check<'_>,
+    plan: &mut Plan,
+    mut problems: Vec<Problem>,
+) -> anyhow::Result<Done> {
+    if dry_run == DryRun::Server {
+        problems.extend(check.all(plan).await?);
+    }
+    outcome::planned(check.backup, plan, problems)
 }
 
 /// Writes what the plan says. Nothing that exists was touched before this.

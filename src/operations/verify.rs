@@ -6,7 +6,7 @@ use crate::archive::manifest::Manifest;
 use crate::cluster::Cluster;
 use crate::id::BackupQuery;
 use crate::pipeline::{Error, catalog, until_cancelled, verify};
-use crate::report::{Counts, ExitCode, Outcome, Phase, Problem};
+use crate::report::{Counts, ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::{self, Regions, Soundness};
 use crate::volumes::record::VolumeCopy;
@@ -164,7 +164,7 @@ struct Verifying<'a> {
 
 impl Verifying<'_> {
     fn problem(&mut self, subject: String, message: String) {
-        self.result.problems.push(Problem { subject, message: message.replace("\nhint: ", "; hint: ") });
+        self.result.problems.push(Problem { subject, message: one_line(message) });
     }
 
     async fn one(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
@@ -207,13 +207,7 @@ impl Verifying<'_> {
             return;
         }
         let now = (self.context.now)();
-        let asking = async {
-            let regions = match self.regions.take() {
-                Some(regions) => regions,
-                None => Regions::of(self.cluster).await?,
-            };
-            life::states(self.regions.insert(regions), copies).await
-        };
+        let asking = async { life::states(Regions::once(&mut self.regions, self.cluster).await?, copies).await };
         let found = match asking.await {
             Ok(found) => found,
             Err(error) => {

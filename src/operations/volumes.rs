@@ -12,7 +12,7 @@ use crate::pipeline::Error;
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
-use crate::report::{Events, Problem};
+use crate::report::{Events, Problem, one_line};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::verdict::{Skip, Verdict};
 use crate::rules::volumes::restored::{self, NewVolume, Restored};
@@ -181,7 +181,7 @@ impl<'a> Wishes<'a> {
                 self.leave_out(found.unusable, backup, plan);
             }
             Err(error) if dry_run != DryRun::None => {
-                let error = error.to_string().replace("\nhint: ", "; hint: ");
+                let error = one_line(error);
                 self.notes.push(format!("whether the snapshots of volumes can be used is not known: {error}"));
             }
             Err(error) => return Err(anyhow::anyhow!("{}", with_way_out(&error))),

@@ -50,6 +50,18 @@ impl Regions {
         Ok(Self { home, ..Self::default() })
     }
 
+    /// The same, looked for when it is needed first.
+    ///
+    /// # Errors
+    /// As [`Regions::of`].
+    pub async fn once<'a>(found: &'a mut Option<Self>, cluster: &Cluster) -> Result<&'a mut Self, Error> {
+        let regions = match found.take() {
+            Some(regions) => regions,
+            None => Self::of(cluster).await?,
+        };
+        Ok(found.insert(regions))
+    }
+
     /// EC2 with the credentials of a second location.
     pub fn of_other(location: &Location) -> Self {
         Self { access: Access::other(location), ..Self::default() }

@@ -10,7 +10,7 @@ use super::record::{EbsVolume, Method as Way, Snapshot, State, VolumeCopy};
 use super::{Ec2, Error, Place};
 use crate::cluster::Cluster;
 use crate::id::{Attempt, BackupId};
-use crate::report::{Counts, Event, Events, Omission, Phase, Problem};
+use crate::report::{Counts, Event, Events, Omission, Phase, Problem, one_line};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::claims;
 use crate::rules::volumes::{Claim, Method, Policy, Source};
@@ -334,11 +334,6 @@ impl VolumeCopy {
     pub fn subject(&self) -> String {
         format!("persistentvolumeclaims {}/{}", self.namespace, self.claim)
     }
-}
-
-/// An error as a part of a sentence; its hint goes to the end, in brackets.
-fn one_line(error: &Error) -> String {
-    error.to_string().replace("\nhint: ", "; hint: ")
 }
 
 async fn remove(ec2: &Ec2, snapshots: impl Iterator<Item = &Snapshot>, events: &Events) {

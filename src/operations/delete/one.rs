@@ -7,7 +7,7 @@ use crate::operations::restore::DryRun;
 use crate::operations::{Context, volumes};
 use crate::pipeline::Error;
 use crate::pipeline::delete::{self, Held};
-use crate::report::Problem;
+use crate::report::{Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::{self, Kept, Named, Regions, Standing};
 use bytes::Bytes;
@@ -88,10 +88,7 @@ impl Deleting<'_> {
     }
 
     fn problem(&mut self, id: &BackupId, message: String) {
-        // the way out as a part of the sentence: a problem is one line
-        self.result
-            .problems
-            .push(Problem { subject: id.to_string(), message: message.replace("\nhint: ", "; hint: ") });
+        self.result.problems.push(Problem { subject: id.to_string(), message: one_line(message) });
     }
 
     /// Whether what has no manifest may still be somebody's work.
@@ -124,11 +121,7 @@ impl Deleting<'_> {
         let location = volumes::tag_of(self.store);
         let certain = known.is_some() || !named.is_empty();
         let asking = async {
-            let regions = match self.regions.take() {
-                Some(regions) => regions,
-                None => Regions::of(self.cluster).await?,
-            };
-            let regions = self.regions.insert(regions);
+            let regions = Regions::once(&mut self.regions, self.cluster).await?;
             life::of_backup(regions, &held.id, &location, &named, &self.context.events).await
         };
         if certain {
@@ -187,7 +180,7 @@ impl Deleting<'_> {
             let Err(error) = result else { continue };
             left += 1;
             let again = if try_out { String::new() } else { format!("; `kubectl backup delete {id}` tries it again") };
-            let error = error.to_string().replace("\nhint: ", "; hint: ");
+            let error = one_line(error);
             self.problem(id, format!("snapshot `{}` in `{}` is still there: {error}{again}", name.id, name.region));
         }
         left

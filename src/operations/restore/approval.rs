@@ -77,9 +77,10 @@ pub(super) async fn begin(
     id: &BackupId,
     plan: &Plan,
     problems: &[Problem],
-    store: &dyn Store,
+    home: Option<&dyn Store>,
     context: &Context,
 ) -> anyhow::Result<()> {
+    let Some(store) = home else { return Ok(()) };
     let begun = Begun {
         plan_digest: plan.digest,
         verdicts: plan.items.iter().map(|item| letter(&item.verdict)).collect(),
