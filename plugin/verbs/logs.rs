@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
   kubectl backup logs shop-20261120-100000-ab12 -f
   kubectl backup logs latest:shop")]
 pub(crate) struct Args {
-    /// The run: its id or the beginning of it; for backups also latest, latest:NAMESPACE, or @2026-11-20T10:00
+    /// The run: its id or the beginning of it; of backups also latest, latest:NAMESPACE, or @2026-11-20T10:00
     #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
     pub(crate) backup: BackupQuery,
     /// Go on until the run ends

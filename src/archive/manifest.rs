@@ -163,9 +163,19 @@ pub fn id_of_key(key: &str) -> Option<BackupId> {
     BackupId::parse(key.strip_prefix(BACKUPS)?.strip_suffix(".json")?).ok()
 }
 
+/// What all data keys begin with.
+pub const DATA: &str = "data/";
+
 /// The key of a data file of an attempt.
 pub fn data_key(id: &BackupId, attempt: &Attempt, name: &str) -> String {
-    format!("data/{id}/{attempt}/{name}")
+    format!("{DATA}{id}/{attempt}/{name}")
+}
+
+/// The run, the attempt and the file's name that a data key tells; `None` where it is of another shape.
+pub fn parts_of_data_key(key: &str) -> Option<(BackupId, Attempt, &str)> {
+    let mut segments = key.strip_prefix(DATA)?.splitn(3, '/');
+    let id = BackupId::parse(segments.next()?).ok()?;
+    Some((id, Attempt::parse(segments.next()?).ok()?, segments.next()?))
 }
 
 /// The names of the data files, in the order of [`Files`].

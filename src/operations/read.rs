@@ -6,8 +6,9 @@ use super::{Context, Done, Query, Usage};
 use crate::archive::lines::each_line;
 use crate::archive::manifest::{File, Manifest};
 use crate::cluster::Cluster;
-use crate::id::Digest;
+use crate::id::{BackupQuery, Digest};
 use crate::pipeline::fetch::{self, Backup};
+use crate::pipeline::logs::{self, LOG_LIMIT};
 use crate::pipeline::{Error, catalog};
 use crate::report::{ExitCode, Outcome, Phase, Problem};
 use crate::resource::Kind;
@@ -153,22 +154,33 @@ pub(super) async fn whole(store: &dyn Store, file: &File, limit: u64, what: &str
     Err(Error::from(crate::archive::Error::damaged(what, why)).into())
 }
 
-/// The log of a finished run, as JSON lines.
+/// The log of a finished run, as JSON lines: of a backup, of a restore, or of a run that failed.
 ///
 /// # Errors
 /// The bucket's; [`Error::NotFound`]; [`Error::Archive`].
 pub async fn logs(query: &Query, cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
     context.events.phase(Phase::Reading);
-    let manifest = find(query, cluster, store).await?;
-    let bytes = whole(store, &manifest.files.log, REPORT_LIMIT, "the log").await?;
+    let (id, stored) = match find(query, cluster, store).await {
+        Ok(manifest) => {
+            let log = whole(store, &manifest.files.log, LOG_LIMIT, "the log").await?;
+            (manifest.id, vec![log])
+        }
+        // a restore, or a run that failed
+        Err(error) => match (&query.backup, error.downcast_ref()) {
+            (BackupQuery::Prefix(name), Some(Error::NotFound(_))) => logs::find(store, name).await?.ok_or(error)?,
+            _ => return Err(error),
+        },
+    };
     let mut lines = Vec::new();
-    each_line("the log", &bytes, |line| {
-        lines.extend_from_slice(line);
-        lines.push(b'\n');
-        Ok::<_, crate::archive::Error>(())
-    })
-    .map_err(Error::from)?;
-    Ok(done(format!("log of `{}`", manifest.id), Bytes::from(lines)))
+    for log in stored {
+        each_line("the log", &log, |line| {
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
+            Ok::<_, crate::archive::Error>(())
+        })
+        .map_err(Error::from)?;
+    }
+    Ok(done(format!("log of `{id}`"), Bytes::from(lines)))
 }
 
 /// What a backup holds, or some of its objects.

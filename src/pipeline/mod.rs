@@ -1,5 +1,5 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
-//! [`catalog`] and [`restores`] (which backups and restores there are), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
+//! [`catalog`] and [`restores`] (which backups and restores there are), [`logs`] (what other runs told), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
 //! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`undo`] (what a restore made, removed), [`delete`] (a backup, removed), [`verify`] (a backup, compared with its manifest), [`copy`] (its files, to another location), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
 
 pub mod adapt;
@@ -11,6 +11,7 @@ pub mod cut;
 pub mod delete;
 pub mod diff;
 pub mod fetch;
+pub mod logs;
 pub mod plan;
 pub mod restores;
 pub mod save;

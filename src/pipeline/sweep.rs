@@ -2,7 +2,7 @@
 //! and that no manifest names.
 
 use super::{Error, catalog, delete};
-use crate::archive::manifest::{BACKUPS, id_of_key};
+use crate::archive::manifest::{BACKUPS, DATA, id_of_key, parts_of_data_key};
 use crate::archive::record::{RESTORES, begun_key, record_key};
 use crate::id::{Attempt, BackupId};
 use crate::store::Store;
@@ -11,8 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How long garbage is left alone: longer than any run may take.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
-/// What all data keys begin with.
-const DATA: &str = "data/";
 
 /// What one attempt left.
 struct Left {
@@ -108,10 +106,7 @@ pub async fn orphans(
 async fn attempts(store: &dyn Store) -> Result<BTreeMap<BackupId, BTreeMap<Attempt, Left>>, Error> {
     let mut found = BTreeMap::<BackupId, BTreeMap<Attempt, Left>>::new();
     for object in store.list(DATA).await? {
-        let mut segments = object.key[DATA.len()..].splitn(3, '/');
-        let id = segments.next().and_then(|id| BackupId::parse(id).ok());
-        let attempt = segments.next().and_then(|attempt| Attempt::parse(attempt).ok());
-        let (Some(id), Some(attempt), Some(_)) = (id, attempt, segments.next()) else { continue };
+        let Some((id, attempt, _)) = parts_of_data_key(&object.key) else { continue };
         let left = found.entry(id).or_default().entry(attempt);
         let left = left.or_insert_with(|| Left { newest: object.modified, keys: Vec::new(), bytes: 0 });
         left.newest = left.newest.max(object.modified);

@@ -56,6 +56,11 @@ fn promise_6_a_restore_is_undone_and_can_be_undone_again() {
     let record = &restores["restores"][0];
     assert_eq!((&record["created"], &record["recreated"]), (&json!(1), &json!(2)), "{record}");
     let safety = record["safety"].as_str().expect("a safety backup");
+    // its log outlives its Job
+    let restore = record["id"].as_str().expect("an id");
+    kubectl(A, &["-n", "kubectl-backup", "delete", "job", restore]).exits(0);
+    let log = at(&["logs", restore]).exits(0).stdout;
+    assert!(log.contains("INFO phase Restoring"), "{log}");
     let list = at(&["list", "-o", "json"]).exits(0).json();
     let found = list["backups"].as_array().expect("backups").iter().find(|one| one["id"] == safety);
     assert_eq!(found.expect("it is listed")["safetyOf"], record["id"], "{list}");

@@ -3,8 +3,10 @@
 use crate::api::{Api, Fault};
 use crate::backup::requests;
 use crate::bucket::Bucket;
-use crate::run::{Scope, Worker, assert_nothing_left, ending, exit_code, folder, read_back};
+use crate::run::{ID, Scope, Worker, assert_nothing_left, ending, exit_code, folder, read_back};
 use crate::storing::{calls, manifest};
+use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -78,6 +80,14 @@ async fn an_interrupted_run_leaves_its_log_and_a_later_try_completes() {
     let left = crate::run::files(bucket.root());
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left.first().unwrap().ends_with("/first/log.jsonl.zst"), "{left:?}");
+    let logs = async |name: &str| {
+        let query = Query { backup: BackupQuery::parse(name).unwrap(), from_cluster: None };
+        Worker::named("reader").run("logs-20261120-150000-llll", Verb::Logs(query), &api, &bucket).await
+    };
+    let told = logs(&ID[..ID.len() - 4]).await.expect("the log of a run that is no backup").result.unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("Saving") && told.contains("Committing"), "{told}");
+    assert_eq!(exit_code(&logs("nothing").await), ExitCode::NotFound);
     let again = Worker::named("second").back_up(&api, &bucket, Scope::Shop).await;
     assert_eq!(ending(&again), "Complete");
     read_back(&api, &bucket, Scope::Shop, "again").await;
