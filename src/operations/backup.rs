@@ -116,62 +116,19 @@ pub async fn run(
     context: &Context,
 ) -> anyhow::Result<Done> {
     let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
-    let started = (context.now)();
+    let attempt = Attempt { id, task, cluster, store, context, events, log, started: (context.now)() };
     // boxed, as the futures below it: a thread's stack, 2 MiB, is soon full of them where nothing is optimised
-    match Box::pin(attempt(id, task, cluster, store, context, &events, &log, started)).await {
+    match Box::pin(attempt.run()).await {
         Ok(done) => Ok(done),
         Err(error) => {
-            events.note(format!("failed: {error:#}"));
+            attempt.events.note(format!("failed: {error:#}"));
             let unsure = matches!(error.downcast_ref::<Error>(), Some(Error::Unsure { .. }));
             if !unsure {
-                give_up(id, store, context, &log).await;
+                attempt.give_up().await;
             }
             Err(error)
         }
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "the steps of one run, called once")]
-async fn attempt(
-    id: &BackupId,
-    task: &BackupTask,
-    cluster: &Cluster,
-    store: &dyn Store,
-    context: &Context,
-    events: &Events,
-    log: &RunLog,
-    started: Timestamp,
-) -> anyhow::Result<Done> {
-    events.phase(Phase::Discovering);
-    let mut target = until_cancelled(&context.cancel, Target::discover(&task.selection, cluster, events)).await?;
-    let identity = target.identity.clone();
-    let volumes = target.kinds.iter().find(|kind| kind.is("persistentvolumes")).cloned();
-    let mut snapshots = Snapshots::new(Request {
-        id,
-        attempt: &context.attempt,
-        location: volumes::tag_of(store),
-        cluster_uid: &identity.uid,
-        cluster,
-        volumes: volumes.as_ref(),
-        install_namespace: &context.install_namespace,
-        options: &task.volume_options,
-        events,
-    });
-    let done = carry_out(id, task, &mut target, &mut snapshots, cluster, store, context, events, log, started);
-    let result = Box::pin(done).await;
-    volumes::settle(&result, &snapshots, store, (context.now)()).await;
-    let Standing { manifest: standing, ours } = result?;
-    let whose = if ours { "" } else { " (by another worker of this run)" };
-    let message = format!(
-        "backup `{id}` is {}{whose}: {} objects, {} problems",
-        standing.outcome, standing.counts.objects, standing.counts.problems
-    );
-    Ok(Done {
-        outcome: standing.outcome,
-        exit_code: ExitCode::from(standing.outcome),
-        message,
-        result: Some(Bytes::from(standing.to_bytes()?)),
-    })
 }
 
 /// The backup that stands in the end.
@@ -181,175 +138,196 @@ pub(super) struct Standing {
     pub(super) ours: bool,
 }
 
-/// All from the first list to the commit.
-#[expect(clippy::too_many_arguments, reason = "the steps of one run, called once")]
-async fn carry_out(
-    id: &BackupId,
-    task: &BackupTask,
-    target: &mut Target,
-    snapshots: &mut Snapshots<'_>,
-    cluster: &Cluster,
-    store: &dyn Store,
-    context: &Context,
-    events: &Events,
-    log: &RunLog,
+/// One worker's try, with what all of its steps need.
+struct Attempt<'a> {
+    id: &'a BackupId,
+    task: &'a BackupTask,
+    cluster: &'a Cluster,
+    store: &'a dyn Store,
+    context: &'a Context,
+    /// Those of the context, on their way through the log.
+    events: Events,
+    log: RunLog,
     started: Timestamp,
-) -> anyhow::Result<Standing> {
-    let cancel = &context.cancel;
-    let saving = async {
-        events.phase(Phase::Saving);
-        saved(id, task, target, snapshots, cluster, store, context, events).await
-    };
-    let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
-    let (saved, hooks) = around.run(saving).await;
-    let (mut saved, objects_at) = saved?;
-    let waiting = async {
-        snapshots.wait(saved.counts).await;
-        Ok::<_, Error>(())
-    };
-    until_cancelled(cancel, waiting).await?;
-    target.volumes = snapshots.ended();
-    target.volumes_skew = snapshots.skew(objects_at);
-    target.hooks = hooks.reports;
-    target.problems.extend(hooks.problems);
-    target.omissions.extend(hooks.omissions);
-    target.problems.append(&mut target.volumes.problems);
-    target.omissions.append(&mut target.volumes.omissions);
-    saved.problems.extend(target.problems.clone());
-    saved.omissions.extend(target.omissions.clone());
-
-    events.phase(Phase::Committing);
-    events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
-    let manifest = manifest(id, task, target, saved, store, context, log, started);
-    let manifest = until_settled(cancel, manifest).await?;
-    if cancel.is_cancelled() {
-        return Err(Error::Cancelled.into());
-    }
-    // from here on the backup may exist, whatever the signal
-    let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
-    if let Err(error) = until_cancelled(cancel, sweep::garbage(store, (context.now)())).await {
-        tracing::warn!(%error, "garbage of earlier runs could not be swept");
-    }
-    Ok(match committed {
-        Committed::Ours => Standing { manifest, ours: true },
-        Committed::Theirs(standing) => Standing { manifest: *standing, ours: false },
-    })
 }
 
-/// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
-/// the way, all kinds start again once at a new one. Answers with the time of the revision, too.
-#[expect(clippy::too_many_arguments, reason = "the steps of one run, called once")]
-async fn saved(
-    id: &BackupId,
-    task: &BackupTask,
-    target: &Target,
-    snapshots: &mut Snapshots<'_>,
-    cluster: &Cluster,
-    store: &dyn Store,
-    context: &Context,
-    events: &Events,
-) -> anyhow::Result<(Saved, Timestamp)> {
-    let mut request = target.request(id, task, context);
-    loop {
-        let pin = target.pin(task, cluster, context, events).await?;
-        let read_at = (context.now)();
-        let (found, claims) = mpsc::unbounded_channel();
-        let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
-        let volumes = Box::pin(async {
-            snapshots.start(claims).await;
-            Ok(())
+impl Attempt<'_> {
+    async fn run(&self) -> anyhow::Result<Done> {
+        let Self { id, task, cluster, store, context, .. } = *self;
+        self.events.phase(Phase::Discovering);
+        let discovering = Target::discover(&task.selection, cluster, &self.events);
+        let mut target = until_cancelled(&context.cancel, discovering).await?;
+        let identity = target.identity.clone();
+        let volumes = target.kinds.iter().find(|kind| kind.is("persistentvolumes")).cloned();
+        let mut snapshots = Snapshots::new(Request {
+            id,
+            attempt: &context.attempt,
+            location: volumes::tag_of(store),
+            cluster_uid: &identity.uid,
+            cluster,
+            volumes: volumes.as_ref(),
+            install_namespace: &context.install_namespace,
+            options: &task.volume_options,
+            events: &self.events,
         });
-        match tokio::try_join!(objects, volumes) {
-            Err(error) if request.restart_when_compacted && error.is_expired() => {
-                events.note("the revision was compacted on the way; starting again at a new one");
-                request.restart_when_compacted = false;
+        let result = Box::pin(self.carry_out(&mut target, &mut snapshots)).await;
+        volumes::settle(&result, &snapshots, store, (context.now)()).await;
+        let Standing { manifest: standing, ours } = result?;
+        let whose = if ours { "" } else { " (by another worker of this run)" };
+        let message = format!(
+            "backup `{id}` is {}{whose}: {} objects, {} problems",
+            standing.outcome, standing.counts.objects, standing.counts.problems
+        );
+        Ok(Done {
+            outcome: standing.outcome,
+            exit_code: ExitCode::from(standing.outcome),
+            message,
+            result: Some(Bytes::from(standing.to_bytes()?)),
+        })
+    }
+
+    /// All from the first list to the commit.
+    async fn carry_out(&self, target: &mut Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<Standing> {
+        let Self { task, cluster, store, context, ref events, .. } = *self;
+        let cancel = &context.cancel;
+        let saving = async {
+            events.phase(Phase::Saving);
+            self.saved(target, snapshots).await
+        };
+        let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
+        let (saved, hooks) = around.run(saving).await;
+        let (mut saved, objects_at) = saved?;
+        let waiting = async {
+            snapshots.wait(saved.counts).await;
+            Ok::<_, Error>(())
+        };
+        until_cancelled(cancel, waiting).await?;
+        target.volumes = snapshots.ended();
+        target.volumes_skew = snapshots.skew(objects_at);
+        target.hooks = hooks.reports;
+        target.problems.extend(hooks.problems);
+        target.omissions.extend(hooks.omissions);
+        target.problems.append(&mut target.volumes.problems);
+        target.omissions.append(&mut target.volumes.omissions);
+        saved.problems.extend(target.problems.clone());
+        saved.omissions.extend(target.omissions.clone());
+
+        events.phase(Phase::Committing);
+        events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
+        let manifest = until_settled(cancel, self.manifest(target, saved)).await?;
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        // from here on the backup may exist, whatever the signal
+        let committed = commit::manifest(store, &manifest).await.context("writing the manifest")?;
+        if let Err(error) = until_cancelled(cancel, sweep::garbage(store, (context.now)())).await {
+            tracing::warn!(%error, "garbage of earlier runs could not be swept");
+        }
+        Ok(match committed {
+            Committed::Ours => Standing { manifest, ours: true },
+            Committed::Theirs(standing) => Standing { manifest: *standing, ours: false },
+        })
+    }
+
+    /// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
+    /// the way, all kinds start again once at a new one. Answers with the time of the revision, too.
+    async fn saved(&self, target: &Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<(Saved, Timestamp)> {
+        let Self { id, task, cluster, store, context, ref events, .. } = *self;
+        let mut request = target.request(id, task, context);
+        loop {
+            let pin = target.pin(task, cluster, context, events).await?;
+            let read_at = (context.now)();
+            let (found, claims) = mpsc::unbounded_channel();
+            let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
+            let volumes = Box::pin(async {
+                snapshots.start(claims).await;
+                Ok(())
+            });
+            match tokio::try_join!(objects, volumes) {
+                Err(error) if request.restart_when_compacted && error.is_expired() => {
+                    events.note("the revision was compacted on the way; starting again at a new one");
+                    request.restart_when_compacted = false;
+                }
+                other => return Ok((other?.0, read_at)),
             }
-            other => return Ok((other?.0, read_at)),
         }
     }
-}
 
-/// Stores report and log, and makes the manifest of it all.
-#[expect(clippy::too_many_arguments, reason = "the parts of one manifest, called once")]
-async fn manifest(
-    id: &BackupId,
-    task: &BackupTask,
-    target: &Target,
-    saved: Saved,
-    store: &dyn Store,
-    context: &Context,
-    log: &RunLog,
-    started: Timestamp,
-) -> anyhow::Result<Manifest> {
-    let ended = (context.now)();
-    let seconds = (ended - started).total(jiff::Unit::Second).unwrap_or_default();
-    let counts = Counts {
-        objects: saved.counts.objects,
-        bytes: saved.counts.bytes,
-        problems: saved.problems.len() as u64,
-        omissions: saved.omissions.len() as u64,
-        volumes: target.volumes.copies.len() as u64,
-        volume_bytes: target.volumes.copies.iter().map(|copy| copy.source.gib << 30).sum(),
-    };
-    let outcome = if saved.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
-    let report = Report {
-        selection: task.clone(),
-        namespaces: target.namespaces(),
-        resolved: target.resolved(),
-        kinds: saved.kinds,
-        problems: saved.problems,
-        omissions: saved.omissions,
-        hooks: target.hooks.clone(),
-        volumes: target.volumes.copies.clone(),
-        seconds,
-    };
-    let report = Bytes::from(serde_json::to_vec_pretty(&report)?);
-    let put = async |name: &str, bytes: Bytes| -> anyhow::Result<File> {
-        commit::put_file(store, id, &context.attempt, name, bytes).await.with_context(|| format!("storing {name}"))
-    };
-    let files = Files {
-        objects: saved.objects,
-        index: saved.index,
-        report: put("report.json", report).await?,
-        log: put("log.jsonl.zst", log.take()?).await?,
-    };
-    let unpinned: Vec<_> = saved.pin.unpinned.into_values().collect();
-    let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds }.max(target.volumes_skew);
-    Ok(Manifest {
-        format: FORMAT.to_owned(),
-        requires: Vec::new(),
-        id: id.clone(),
-        attempt: context.attempt.clone(),
-        cluster: target.identity.clone(),
-        scope: if task.selection.namespaces.is_some() { Scope::Namespaces } else { Scope::Cluster },
-        namespaces: target.namespaces(),
-        selection: task.selection.flags(),
-        safety_of: None,
-        copied_from: None,
-        started_at: started,
-        ended_at: ended,
-        outcome,
-        consistency: Consistency { revision: saved.pin.revision, unpinned, skew_seconds },
-        counts,
-        files,
-        tool: concat!("kubectl-backup ", env!("CARGO_PKG_VERSION")).to_owned(),
-    })
-}
-
-/// After a failure: nothing of the data stays, the log does. Best effort: the error that ended the run matters more than
-/// one of cleaning up.
-async fn give_up(id: &BackupId, store: &dyn Store, context: &Context, log: &RunLog) {
-    if let Err(left) = commit::discard(store, id, &context.attempt).await {
-        tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
+    /// Stores report and log, and makes the manifest of it all.
+    async fn manifest(&self, target: &Target, saved: Saved) -> anyhow::Result<Manifest> {
+        let Self { id, task, context, started, .. } = *self;
+        let ended = (context.now)();
+        let seconds = (ended - started).total(jiff::Unit::Second).unwrap_or_default();
+        let counts = Counts {
+            objects: saved.counts.objects,
+            bytes: saved.counts.bytes,
+            problems: saved.problems.len() as u64,
+            omissions: saved.omissions.len() as u64,
+            volumes: target.volumes.copies.len() as u64,
+            volume_bytes: target.volumes.copies.iter().map(|copy| copy.source.gib << 30).sum(),
+        };
+        let outcome = if saved.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
+        let report = Report {
+            selection: task.clone(),
+            namespaces: target.namespaces(),
+            resolved: target.resolved(),
+            kinds: saved.kinds,
+            problems: saved.problems,
+            omissions: saved.omissions,
+            hooks: target.hooks.clone(),
+            volumes: target.volumes.copies.clone(),
+            seconds,
+        };
+        let report = Bytes::from(serde_json::to_vec_pretty(&report)?);
+        let files = Files {
+            objects: saved.objects,
+            index: saved.index,
+            report: self.put("report.json", report).await?,
+            log: self.put("log.jsonl.zst", self.log.take()?).await?,
+        };
+        let unpinned: Vec<_> = saved.pin.unpinned.into_values().collect();
+        let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds }.max(target.volumes_skew);
+        Ok(Manifest {
+            format: FORMAT.to_owned(),
+            requires: Vec::new(),
+            id: id.clone(),
+            attempt: context.attempt.clone(),
+            cluster: target.identity.clone(),
+            scope: if task.selection.namespaces.is_some() { Scope::Namespaces } else { Scope::Cluster },
+            namespaces: target.namespaces(),
+            selection: task.selection.flags(),
+            safety_of: None,
+            copied_from: None,
+            started_at: started,
+            ended_at: ended,
+            outcome,
+            consistency: Consistency { revision: saved.pin.revision, unpinned, skew_seconds },
+            counts,
+            files,
+            tool: concat!("kubectl-backup ", env!("CARGO_PKG_VERSION")).to_owned(),
+        })
     }
-    let stored = async {
-        let lines = log.take()?;
-        if !lines.is_empty() {
-            commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+
+    /// After a failure: nothing of the data stays, the log does. Best effort: the error that ended the run matters more than
+    /// one of cleaning up.
+    async fn give_up(&self) {
+        if let Err(left) = commit::discard(self.store, self.id, &self.context.attempt).await {
+            tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
         }
-        anyhow::Ok(())
-    };
-    if let Err(error) = stored.await {
-        tracing::warn!(%error, "the log of this attempt could not be stored");
+        let stored = async {
+            let lines = self.log.take()?;
+            if !lines.is_empty() {
+                self.put("log.jsonl.zst", lines).await?;
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = stored.await {
+            tracing::warn!(%error, "the log of this attempt could not be stored");
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> anyhow::Result<File> {
+        let put = commit::put_file(self.store, self.id, &self.context.attempt, name, bytes);
+        put.await.with_context(|| format!("storing {name}"))
     }
 }
