@@ -93,7 +93,7 @@ async fn what_holds_a_snapshot_is_known_beforehand_and_told_by_the_refusal() {
     assert_eq!(why(&named[1].id), "image `ami-0123` uses it");
     let removed = life::remove(&mut Regions::with([world.client()]), &named, false).await.unwrap();
     let codes: Vec<Option<&str>> = removed.iter().map(|one| one.as_ref().unwrap_err().code()).collect();
-    assert_eq!(codes, [Some("SnapshotLocked"), Some("InvalidSnapshot.InUse")]);
+    assert_eq!(codes, [Some("OperationNotPermitted"), Some("InvalidSnapshot.InUse")]);
     assert_eq!(world.ec2.snapshots(REGION).len(), 2);
 }
 
