@@ -249,7 +249,8 @@ impl Ec2 {
             region: self.region.clone(),
             state: state(snapshot.state()),
             started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
-            full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
+            full_bytes: full_bytes(snapshot),
+            account: text(snapshot.owner_id()),
             together_on: tag(super::snapshot::TOGETHER),
             frozen: tag(super::snapshot::FROZEN).is_some(),
             unfrozen: None,
@@ -261,6 +262,7 @@ impl Ec2 {
             location: tag(super::snapshot::LOCATION).unwrap_or_default(),
             copy_of: tag(super::snapshot::COPY_OF).unwrap_or_default(),
             gib: snapshot.volume_size().and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default(),
+            kms_key: snapshot.kms_key_id().map(str::to_owned),
         }
     }
 
@@ -284,6 +286,7 @@ impl Ec2 {
             state: state(made.state()),
             started_at: time(made.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             volume: volume.to_owned(),
+            account: made.owner_id().unwrap_or_default().to_owned(),
             ..Snapshot::default()
         })
     }
@@ -311,6 +314,7 @@ impl Ec2 {
             state: state(snapshot.state()),
             started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             volume: snapshot.volume_id().unwrap_or_default().to_owned(),
+            account: snapshot.owner_id().unwrap_or_default().to_owned(),
             together_on: Some(machine.to_owned()),
             ..Snapshot::default()
         };
@@ -365,6 +369,12 @@ impl Ec2 {
             .map(|zone| Zone { name: text(zone.zone_name()), id: text(zone.zone_id()) })
             .collect())
     }
+}
+
+/// A snapshot's size, where EC2 knows it: of one that is on its way a 0 says nothing.
+fn full_bytes(snapshot: &aws_sdk_ec2::types::Snapshot) -> Option<u64> {
+    let bytes = snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.filter(|bytes| *bytes > 0 || snapshot.state() == Some(&SnapshotState::Completed))
 }
 
 fn value_of(tags: &[Tag], key: &str) -> Option<String> {

@@ -36,7 +36,7 @@ async fn a_volume_is_saved_with_all_that_makes_it_what_it_is() {
             },
             "snapshot": {
                 "id": id, "region": REGION, "state": "completed", "startedAt": "2026-11-20T10:00:00Z",
-                "fullBytes": 20u64 << 29
+                "fullBytes": 20u64 << 29, "account": "123456789012"
             }
         })
     );
