@@ -250,7 +250,7 @@ impl Copying<'_> {
             if !copies.is_empty() {
                 let shared = result.shared_with.as_ref().map(|account| format!(", shared with account `{account}`"));
                 result.notes.push(format!(
-                    "its {} snapshots stay where they are{}, and belong to the backup in {}: deleted there, they are gone here too. \
+                    "its snapshots ({}) stay where they are{}, and belong to the backup in {}: deleted there, they are gone here too. \
                      --copy-to-region makes copies of them",
                     copies.len(),
                     shared.unwrap_or_default(),
