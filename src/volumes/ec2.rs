@@ -409,10 +409,8 @@ fn volume(volume: &aws_sdk_ec2::types::Volume) -> (EbsVolume, VolumeState) {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
     let kind = text(volume.volume_type().map(|kind| kind.as_str()));
-    let tag = |tag: &Tag| {
-        let key = tag.key().filter(|key| is_drivers(key))?;
-        Some((key.to_owned(), tag.value().unwrap_or_default().to_owned()))
-    };
+    let tag = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    let tags: BTreeMap<String, String> = volume.tags().iter().filter_map(tag).collect();
     let attached = volume.attachments().iter().filter_map(|attachment| attachment.instance_id());
     let attached: Vec<&str> = attached.collect();
     let state = match volume.state().map(|state| state.as_str()) {
@@ -431,7 +429,8 @@ fn volume(volume: &aws_sdk_ec2::types::Volume) -> (EbsVolume, VolumeState) {
         zone: text(volume.availability_zone()),
         zone_id: text(volume.availability_zone_id()),
         multi_attach: volume.multi_attach_enabled().unwrap_or(false),
-        driver_tags: volume.tags().iter().filter_map(tag).collect(),
+        driver_tags: tags.iter().filter(|(key, _)| is_drivers(key)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        tags,
         attached_to: if let [one] = attached[..] { Some(one.to_owned()) } else { None },
     };
     (volume, state)

@@ -61,6 +61,9 @@ pub struct EbsVolume {
     /// The tags by which CSI drivers' policies know the volumes of their cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_tags: BTreeMap<String, String>,
+    /// All of its tags, of which a policy may choose some for its snapshot.
+    #[serde(skip)]
+    pub tags: BTreeMap<String, String>,
     /// The machine it is attached to, where it is one.
     #[serde(skip)]
     pub attached_to: Option<String>,
