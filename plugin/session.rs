@@ -81,19 +81,12 @@ impl Session {
     /// The location that backups are copied to.
     ///
     /// # Errors
-    /// As [`Session::target`]; also one that is read-only, and a pair that no single Job can enter.
+    /// As [`Session::target`]; also one that is read-only.
     pub(crate) async fn copy_to(&self, text: &str, from: &Target) -> anyhow::Result<Location> {
         let place = PlaceArgs { location: Some(text.to_owned()), local: from.local };
         let to = self.target(&place).await?.location;
         if to.read_only {
             let text = format!("`{text}` is read-only, so that nothing can be copied there");
-            return Err(Failure::usage(text).into());
-        }
-        let has_sts = |location: &Location| matches!(&location.place, Place::S3(s3) if s3.endpoint.is_some());
-        let roles = [&from.location, &to].map(|location| location.role_arn.is_some());
-        if !from.local && roles == [true, true] && has_sts(&from.location) && !has_sts(&to) {
-            let text = "the one location's role is given by the STS of its own server, the other's by AWS: one Job asks only one\n\
-                        hint: give one of them a `credentialsSecret`, or copy with `--local`";
             return Err(Failure::usage(text).into());
         }
         Ok(to)

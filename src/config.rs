@@ -201,6 +201,11 @@ const ADD_LOCATION: &str = "hint: add one with `kubectl backup init --location s
                             its URL with `--location`";
 
 impl Location {
+    /// The AWS account of the role that it is entered with, where its ARN says it.
+    pub fn account(&self) -> Option<&str> {
+        self.role_arn.as_deref()?.split(':').nth(4).filter(|account| !account.is_empty())
+    }
+
     /// Why a Job that is made for this location can't enter another one as well: it has one identity, and the other one
     /// names its own. One that names none is entered with this one's.
     pub fn cannot_enter(&self, other: &Self) -> Option<String> {

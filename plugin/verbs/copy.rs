@@ -2,6 +2,7 @@
 
 use crate::args::{Format, FromClusterArgs, PlaceArgs, WaitArgs};
 use crate::document;
+use crate::failure::Failure;
 use crate::run::{self, Manner, Run};
 use crate::screen::{Color, print, tell};
 use crate::session::Session;
@@ -21,11 +22,14 @@ use std::time::Duration;
 A backup that is there already is left as it is. Each location is entered with its
 own role or keys. Snapshots stay and belong to the original unless --copy-to-region
 makes copies that belong to the copied backup; restored from there, they are used.
+Where --to is entered with a role of another AWS account, that account makes and owns
+the copies, and the snapshots are shared with it while it does.
 
 Examples:
   kubectl backup copy latest:shop --to dr
   kubectl backup copy shop-20261120-100000-k3fa --to dr --copy-to-region eu-west-1 \\
-    --kms-key alias/backup")]
+    --kms-key alias/backup
+  kubectl backup copy latest:shop --to vault --share-with-account 222222222222")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
     #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
@@ -39,6 +43,10 @@ pub(crate) struct Args {
     /// Encrypt the copied snapshots with this KMS key of the region: its id, alias or ARN
     #[arg(long, value_name = "KEY", requires = "copy_to_region")]
     pub(crate) kms_key: Option<String>,
+    /// Share the EBS snapshots with this AWS account, so that it can restore from them; with --copy-to-region only
+    /// while they are copied, by whoever enters --to
+    #[arg(long, value_name = "ACCOUNT", value_parser = account)]
+    pub(crate) share_with_account: Option<String>,
     /// How long to wait for copied snapshots [default: 6h]
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "copy_to_region")]
     pub(crate) volume_timeout: Option<Duration>,
@@ -61,13 +69,16 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
     let to = session.copy_to(&args.to, &target).await?;
-    let verb = Verb::Copy(Box::new(CopyTask {
+    let task = CopyTask {
         query: Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() },
         to,
         region: args.copy_to_region.clone(),
         kms_key: args.kms_key.clone(),
+        share_with: args.share_with_account.clone(),
         timeout_seconds: args.volume_timeout.map_or(Options::default().timeout_seconds, |time| time.as_secs()),
-    }));
+    };
+    task.copying_account().map_err(|error| Failure::usage(error.to_string()))?;
+    let verb = Verb::Copy(Box::new(task));
     match run::run(session, &target, run::new_id("copy"), verb, Manner::work(args.wait)).await? {
         Run::Left { id, code } => {
             if code == ExitCode::Complete {
@@ -94,9 +105,21 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
 
 fn line(result: &CopyResult) -> String {
     let (id, to) = (&result.id, safe(&result.to));
-    match (result.was_there, result.snapshots) {
+    let line = match (result.was_there, result.snapshots) {
         (true, _) => format!("{id} is in {to} already"),
         (false, 0) => format!("{id} to {to}, {}", size(result.bytes)),
         (false, some) => format!("{id} to {to}, {} and {}", size(result.bytes), count(some, "snapshot")),
+    };
+    match &result.shared_with {
+        Some(account) => format!("{line}, its snapshots shared with {}", safe(account)),
+        None => line,
+    }
+}
+
+/// The id of an AWS account.
+fn account(text: &str) -> Result<String, String> {
+    match text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(text.to_owned()),
+        false => Err("an AWS account is 12 digits".to_owned()),
     }
 }

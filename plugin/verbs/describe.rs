@@ -5,11 +5,11 @@ use crate::document;
 use crate::run;
 use crate::screen::{Screen, print};
 use crate::session::Session;
-use crate::table::{NONE, Table};
+use crate::table::{Cell, NONE, Table};
 use crate::text::{age, count, number, safe, size, took};
 use crate::verbs::list::{namespaces, outcome_color, stored};
 use jiff::Timestamp;
-use kubectl_backup::archive::manifest::{Consistency, Manifest, Scope};
+use kubectl_backup::archive::manifest::{Consistency, Scope};
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::hooks::{HookOutcome, HookReport};
 use kubectl_backup::operations::read::DescribeResult;
@@ -19,17 +19,20 @@ use kubectl_backup::volumes::record::VolumeCopy;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// What stands where EC2 hasn't told something.
+const UNKNOWN: &str = "unknown";
+
 /// Show one backup: its contents, problems, and what was left out
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kubectl backup describe latest
-  kubectl backup describe shop-20261120 -o yaml")]
+  kubectl backup describe shop-20261120 -o wide")]
 pub(crate) struct Args {
     /// The backup: its id or the beginning of it, latest, latest:NAMESPACE, or @2026-11-20T10:00
     #[arg(value_name = "ID", value_parser = BackupQuery::parse)]
     pub(crate) backup: BackupQuery,
-    /// Output format; for people where none is given
-    #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["json", "yaml", "name"]))]
+    /// Output format; for people where none is given, and wide tells more of each volume
+    #[arg(short, long, value_name = "FORMAT", value_parser = Format::among(["wide", "json", "yaml", "name"]))]
     pub(crate) output: Option<Format>,
     #[command(flatten)]
     pub(crate) from: FromClusterArgs,
@@ -64,12 +67,12 @@ fn rendered(
         Some(Format::Json) => document::json(described),
         Some(Format::Yaml) => document::yaml(described),
         Some(Format::Name) => Ok(format!("{}\n", described.manifest.id)),
-        _ => Ok(text(described, place, screen, now)),
+        _ => Ok(text(described, args.output == Some(Format::Wide), place, screen, now)),
     }
 }
 
-fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp) -> String {
-    let mut text = head(&described.manifest, place, screen, now);
+fn text(described: &DescribeResult, wide: bool, place: &str, screen: &Screen, now: Timestamp) -> String {
+    let mut text = head(described, place, screen, now);
     let report = &described.report;
     if !report.kinds.is_empty() {
         let mut kinds = Table::new(["KIND", "VERSION", "OBJECTS", "SIZE"]);
@@ -83,7 +86,7 @@ fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp
         }
         section(&mut text, "Kinds", &kinds.render(screen, true));
     }
-    section(&mut text, "Volumes", &volumes(&report.volumes, screen));
+    section(&mut text, "Volumes", &volumes(&report.volumes, wide, screen));
     let problems = report.problems.iter().map(|p| format!("{}: {}\n", safe(&p.subject), safe(&p.message)));
     section(&mut text, "Problems", &problems.collect::<String>());
     section(&mut text, "Hooks", &hooks(&report.hooks, screen));
@@ -95,24 +98,50 @@ fn text(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp
     text
 }
 
-/// The volumes whose data is saved.
-fn volumes(copies: &[VolumeCopy], screen: &Screen) -> String {
+/// The volumes whose data is saved. `DATA` is what was ever written to a volume, and what a restore reads.
+fn volumes(copies: &[VolumeCopy], wide: bool, screen: &Screen) -> String {
     if copies.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["CLAIM", "VOLUME", "TYPE", "SIZE", "SNAPSHOT", "STATE", "DATA"]);
+    let mut header = vec!["CLAIM", "VOLUME", "TYPE", "SIZE", "SNAPSHOT", "STATE", "DATA"];
+    if wide {
+        header.extend(["BEGUN", "REGION", "ACCOUNT", "ZONE", "IOPS", "KEY"]);
+    }
+    let mut table = Table::new(header);
     for copy in copies {
-        table.row([
+        let (source, snapshot) = (&copy.source, &copy.snapshot);
+        let mut row: Vec<Cell> = vec![
             format!("{}/{}", copy.namespace, copy.claim).into(),
-            copy.source.id.as_str().into(),
-            copy.source.kind.as_str().into(),
-            size(copy.source.gib << 30).into(),
-            copy.snapshot.id.as_str().into(),
-            copy.snapshot.state.to_string().into(),
-            copy.snapshot.full_bytes.map_or_else(|| NONE.to_owned(), size).into(),
-        ]);
+            source.id.as_str().into(),
+            source.kind.as_str().into(),
+            size(source.gib << 30).into(),
+            snapshot.id.as_str().into(),
+            snapshot.state.to_string().into(),
+            snapshot.full_bytes.map_or_else(|| UNKNOWN.to_owned(), size).into(),
+        ];
+        if wide {
+            row.extend([
+                snapshot.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into(),
+                snapshot.region.as_str().into(),
+                if snapshot.account.is_empty() { UNKNOWN } else { &snapshot.account }.into(),
+                source.zone.as_str().into(),
+                source.iops.map_or_else(|| NONE.to_owned(), |iops| iops.to_string()).into(),
+                source.kms_key_id.as_deref().unwrap_or(NONE).into(),
+            ]);
+        }
+        table.row(row);
     }
     table.render(screen, true)
+}
+
+/// How much of the volumes holds data, where EC2 told it of any.
+fn written(copies: &[VolumeCopy]) -> String {
+    let known: Vec<u64> = copies.iter().filter_map(|copy| copy.snapshot.full_bytes).collect();
+    match known.len() {
+        0 => String::new(),
+        all if all == copies.len() => format!(" with {} of data", size(known.iter().sum())),
+        some => format!(" with {} of data in {some} of them", size(known.iter().sum())),
+    }
 }
 
 /// The commands that ran in pods, in their order.
@@ -141,7 +170,8 @@ fn hooks(reports: &[HookReport], screen: &Screen) -> String {
     table.render(screen, true)
 }
 
-fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> String {
+fn head(described: &DescribeResult, place: &str, screen: &Screen, now: Timestamp) -> String {
+    let manifest = &described.manifest;
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
         let _ = writeln!(text, "{:<14}{value}", format!("{name}:")); // a String takes all that is written to it
@@ -178,7 +208,11 @@ fn head(manifest: &Manifest, place: &str, screen: &Screen, now: Timestamp) -> St
         let skew = manifest.consistency.skew_seconds;
         field(
             "Volumes",
-            &format!("{volumes} of {}, their snapshots within {skew:.1} s of the objects", size(counts.volume_bytes)),
+            &format!(
+                "{volumes} of {}{}, their snapshots within {skew:.1} s of the objects",
+                size(counts.volume_bytes),
+                written(&described.report.volumes)
+            ),
         );
     }
     field("Made by", &safe(&manifest.tool));
@@ -244,7 +278,7 @@ mod tests {
     #[test]
     fn a_page_for_people() {
         let now = "2026-11-20T10:05:00Z".parse().unwrap();
-        let text = text(&described(), "s3://b/p", &Screen::new(ColorChoice::Never), now);
+        let text = text(&described(), false, "s3://b/p", &Screen::new(ColorChoice::Never), now);
         for line in [
             "ID:           shop-1",
             "Outcome:      Partial, 2 problems",
@@ -254,7 +288,7 @@ mod tests {
             "Started:      2026-11-20T10:00:00Z (5m ago), took 2.0s",
             "Consistency:  all kinds at revision 4711",
             "Objects:      12,345, 5.0 MiB of JSON, 1.0 MiB stored",
-            "Volumes:      1 volume of 100.0 GiB, their snapshots within 0.8 s of the objects",
+            "Volumes:      1 volume of 100.0 GiB with 1.5 GiB of data, their snapshots within 0.8 s of the objects",
             "Problems:",
             "  secrets shop/db: can't be \\u{1b}[2Jread",
             "Hooks:",
@@ -267,6 +301,27 @@ mod tests {
         assert_eq!(hook, ["pre", "shop/db-0", "db", "psql", "timed", "out", "30.0s"]);
         let volume: Vec<&str> = text.lines().find(|line| line.contains("vol-0a")).unwrap().split_whitespace().collect();
         assert_eq!(volume.join(" "), "shop/data-db-0 vol-0a gp3 100.0 GiB snap-0a completed 1.5 GiB");
+    }
+
+    #[test]
+    fn sizes_that_ec2_has_not_told_are_unknown_and_not_nothing() {
+        let mut described = described();
+        let mut other = described.report.volumes[0].clone();
+        (other.snapshot.full_bytes, other.snapshot.account) = (None, "222222222222".into());
+        (other.source.id, other.source.kms_key_id) = ("vol-0b".into(), Some("arn:aws:kms:r:2:key/1".into()));
+        described.report.volumes.push(other);
+        let now = "2026-11-20T10:05:00Z".parse().unwrap();
+        let text = text(&described, true, "s3://b/p", &Screen::new(ColorChoice::Never), now);
+        let line = |of: &str| {
+            let line = text.lines().find(|line| line.contains(of)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(line("CLAIM").ends_with("STATE DATA BEGUN REGION ACCOUNT ZONE IOPS KEY"), "{text}");
+        let known = "completed 1.5 GiB 2026-11-20T10:00:01Z eu-central-1 unknown eu-central-1a <none> <none>";
+        assert!(line("vol-0a").ends_with(known), "{text}");
+        let unknown = "completed unknown 2026-11-20T10:00:01Z eu-central-1 222222222222 eu-central-1a <none> arn:aws:kms:r:2:key/1";
+        assert!(line("vol-0b").ends_with(unknown), "{text}");
+        assert!(text.contains("with 1.5 GiB of data in 1 of them"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 pub(crate) mod identity;
 mod web_identity;
 
-use crate::config::{Location, Place};
+use crate::config::Location;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
 use aws_config::meta::region::RegionProviderChain;
@@ -54,7 +54,7 @@ pub(crate) enum Access {
     /// Those that the environment names.
     #[default]
     Environment,
-    /// A role, with the pod's own token; STS at another address than AWS's where one is given.
+    /// A role, with the pod's own token; STS at another address than AWS's where one is given, whatever the environment says.
     Role {
         /// The role.
         arn: String,
@@ -76,10 +76,8 @@ impl Access {
         if let (Some(key), Some(secret)) = (get(key), get(secret)) {
             return Self::Keys(Credentials::new(key, secret, get(session), None, "second location"));
         }
-        match (&location.role_arn, get(OTHER_TOKEN), &location.place) {
-            (Some(arn), Some(file), Place::S3(s3)) => {
-                Self::Role { arn: arn.clone(), token_file: file.into(), sts: s3.endpoint.clone() }
-            }
+        match (&location.role_arn, get(OTHER_TOKEN)) {
+            (Some(arn), Some(file)) => Self::Role { arn: arn.clone(), token_file: file.into(), sts: get(OTHER_STS) },
             _ => Self::Environment,
         }
     }
@@ -107,6 +105,10 @@ pub(crate) const OTHER_KEYS: [&str; 3] = [
 /// The variable with the file of the token for the role of a second location.
 pub(crate) const OTHER_TOKEN: &str = "KUBECTL_BACKUP_OTHER_TOKEN_FILE";
 
+/// The variable with the address of the STS that gives that role; AWS's own where there is none. `AWS_ENDPOINT_URL_STS` may be the
+/// first location's server.
+pub(crate) const OTHER_STS: &str = "KUBECTL_BACKUP_OTHER_ENDPOINT_URL_STS";
+
 /// What all clients share: credentials and the HTTP client. STS is asked in `region`.
 pub(crate) async fn sdk_config(region: &str, access: &Access) -> Result<SdkConfig, Unusable> {
     let (attempt, total) = CREDENTIALS;
@@ -123,12 +125,15 @@ pub(crate) async fn sdk_config(region: &str, access: &Access) -> Result<SdkConfi
         .identity_cache(IdentityCache::lazy().load_timeout(total).build())
         .timeout_config(timeouts);
     let sdk = loader.load().await;
-    let sts = if let Access::Role { sts, .. } = access { sts.as_deref() } else { None };
     if let Access::Keys(keys) = access {
         let keys = SharedCredentialsProvider::new(keys.clone());
         return Ok(sdk.into_builder().credentials_provider(keys).build());
     }
-    Ok(match WebIdentity::of_environment(&access.environment(), &sdk, sts) {
+    let mut sts = aws_sdk_sts::config::Builder::from(&sdk);
+    if let Access::Role { sts: endpoint, .. } = access {
+        sts.set_endpoint_url(endpoint.clone());
+    }
+    Ok(match WebIdentity::of_environment(&access.environment(), sts) {
         Some(provider) => sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build(),
         None => sdk,
     })

@@ -3,7 +3,6 @@
 //! STS leaves it empty. Nothing here needs the account.
 
 use super::identity::Environment;
-use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
@@ -20,14 +19,10 @@ pub(super) struct WebIdentity {
 
 impl WebIdentity {
     /// The provider that the environment asks for: a role and a token, and neither keys nor a profile, which come
-    /// first in the SDK's chain too. The client for STS is made of `sdk`, for another address where one is given.
-    pub(super) fn of_environment(environment: &Environment, sdk: &SdkConfig, endpoint: Option<&str>) -> Option<Self> {
+    /// first in the SDK's chain too. `sts` is how its service is reached.
+    pub(super) fn of_environment(environment: &Environment, sts: aws_sdk_sts::config::Builder) -> Option<Self> {
         let (role, token_file) = environment.web_identity()?;
-        let mut config = aws_sdk_sts::config::Builder::from(sdk);
-        if let Some(endpoint) = endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        let sts = aws_sdk_sts::Client::from_conf(config.build());
+        let sts = aws_sdk_sts::Client::from_conf(sts.build());
         Some(Self { sts, role: role.to_owned(), token_file: token_file.to_owned() })
     }
 

@@ -3,7 +3,7 @@
 use super::api::{Deed, optional};
 use super::error::Error;
 use super::{APP, CONTAINER, ID_LABEL, MANAGER, READER, RUN_FOLDER, SUBMISSION, TASK_LIMIT, VERB_LABEL, WRITER};
-use crate::aws::{OTHER_KEYS, OTHER_TOKEN};
+use crate::aws::{OTHER_KEYS, OTHER_STS, OTHER_TOKEN};
 use crate::config::{JobSettings, Location, Place};
 use crate::id::{BackupId, Digest};
 use k8s_openapi::api::batch::v1::Job;
@@ -328,10 +328,18 @@ fn environment<T: ?Sized>(spec: &JobSpec<'_, T>, task: String) -> Result<Vec<Val
     if let Some(secret) = other.and_then(|other| other.credentials_secret.as_ref()) {
         let keys = KEYS.into_iter().zip(OTHER_KEYS);
         env.extend(keys.map(|((key, optional), name)| from_secret(secret, name, key, optional)));
-    } else if other.is_some_and(|other| other.role_arn.is_some()) {
+    } else if let Some(other) = other.filter(|other| other.role_arn.is_some()) {
         env.push(json!({ "name": OTHER_TOKEN, "value": format!("{TOKEN_FOLDER}/token") }));
+        env.extend(sts_of(other, spec.settings).map(|sts| json!({ "name": OTHER_STS, "value": sts })));
     }
     Ok(env)
+}
+
+/// Where the role of a second location is given: by its own server, or for AWS where the settings say, if they do. The Job's
+/// `AWS_ENDPOINT_URL_STS` may be the first location's server.
+fn sts_of<'a>(other: &'a Location, settings: &'a JobSettings) -> Option<&'a String> {
+    let own = if let Place::S3(s3) = &other.place { s3.endpoint.as_ref() } else { None };
+    own.or_else(|| settings.env.get("AWS_ENDPOINT_URL_STS"))
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! `list --orphans`: what is left of backups that never were, or are gone: data without a manifest, and snapshots whose backup
-//! isn't there. Later backups sweep most of it; here a person sees it, with the ids by which `delete` removes it.
+//! isn't there. Later backups sweep most of it; here a person sees it, with the ids by which `delete` removes it. EC2 is asked in the
+//! cluster's region, and in those where other backups of the location have snapshots: copies may have gone there.
 
 use super::backup::target::cluster_uid;
 use super::{Context, Done, volumes};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
-use crate::pipeline::{catalog, sweep, until_cancelled};
+use crate::pipeline::{sweep, until_cancelled};
 use crate::report::{ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
-use crate::volumes::life::{self, Named, Regions};
+use crate::volumes::Ec2;
+use crate::volumes::life::{self, Named, Nobodys, Regions};
+use crate::volumes::record::Snapshot;
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long EC2 may take: most who ask are not waiting for snapshots.
+/// How long EC2 may take in one region: most who ask are not waiting for snapshots.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// What `list --orphans` gives back.
@@ -74,27 +77,18 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
         let sweep::Orphan { newest, keys, bytes, .. } = orphan;
         found.insert(id.clone(), Orphan { id, newest, keys, bytes, snapshots: Vec::new(), snapshot_gib: 0 });
     }
-    let (mut problems, mut notes) = (Vec::new(), Vec::new());
-    let asking = async {
-        let mut regions = Regions::of(cluster).await?;
-        life::orphans(&mut regions, &uid, &volumes::tag_of(store), &backups, &abandoned, now).await
-    };
-    let snapshots = match tokio::time::timeout(ANSWER, asking).await {
-        Ok(Ok(snapshots)) => snapshots,
-        failed => {
-            let why = match failed {
-                Ok(Err(error)) => one_line(error),
-                _ => format!("no answer within {} s", ANSWER.as_secs()),
-            };
-            let text = format!("what is left is not known: {why}");
-            // where no backup has volumes, there is most likely no EC2
-            match catalog::read(store).await?.backups.iter().any(|backup| backup.counts.volumes > 0) {
-                true => problems.push(Problem { subject: "snapshots".to_owned(), message: text }),
-                false => notes.push(format!("snapshots: {text}")),
-            }
-            Vec::new()
+    let (named, mut problems) = volumes::regions(store).await?;
+    let mut notes = Vec::new();
+    let location = volumes::tag_of(store);
+    let which = Nobodys { cluster_uid: &uid, location: &location, backups: &backups, abandoned: &abandoned, now };
+    let (snapshots, unknown) = in_all(cluster, &named, which).await;
+    for text in unknown {
+        // where no backup has volumes, there is most likely no EC2
+        match named.is_empty() {
+            false => problems.push(Problem { subject: "snapshots".to_owned(), message: text }),
+            true => notes.push(format!("snapshots: {text}")),
         }
-    };
+    }
     for snapshot in snapshots {
         let Ok(id) = BackupId::parse(&snapshot.backup) else { continue };
         let at = snapshot.started_at;
@@ -115,4 +109,42 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
     let message = format!("{} ids without a backup in {}", result.orphans.len(), store.describe());
     let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
     Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result: bytes })
+}
+
+/// What is nobody's in the cluster's region and in others; and what is not known, each in words. All regions are asked at once.
+async fn in_all(cluster: &Cluster, others: &BTreeSet<String>, which: Nobodys<'_>) -> (Vec<Snapshot>, Vec<String>) {
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    let mut regions = match tokio::time::timeout(ANSWER, Regions::of(cluster)).await {
+        Ok(Ok(regions)) => regions,
+        failed => {
+            unknown.push(format!("what is left in the cluster's region is not known: {}", why(failed)));
+            Regions::default()
+        }
+    };
+    let all: BTreeSet<String> = regions.home().map(str::to_owned).into_iter().chain(others.iter().cloned()).collect();
+    let mut clients: Vec<Ec2> = Vec::new();
+    for region in all {
+        match regions.get(&region).await {
+            Ok(ec2) => clients.push(ec2),
+            Err(error) => unknown.push(format!("what is left in region `{region}` is not known: {}", one_line(error))),
+        }
+    }
+    let asked = clients
+        .iter()
+        .map(|ec2| async move { (ec2.region(), tokio::time::timeout(ANSWER, life::orphans(ec2, which)).await) });
+    for (region, answer) in futures::future::join_all(asked).await {
+        match answer {
+            Ok(Ok(snapshots)) => found.extend(snapshots),
+            failed => unknown.push(format!("what is left in region `{region}` is not known: {}", why(failed))),
+        }
+    }
+    (found, unknown)
+}
+
+/// Why there is no answer.
+fn why<T>(failed: Result<Result<T, crate::volumes::Error>, tokio::time::error::Elapsed>) -> String {
+    match failed {
+        Ok(Err(error)) => one_line(error),
+        _ => format!("no answer within {} s", ANSWER.as_secs()),
+    }
 }

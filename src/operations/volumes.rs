@@ -8,10 +8,10 @@ use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
 use crate::id::{BackupId, Digest};
-use crate::pipeline::Error;
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
+use crate::pipeline::{Error, catalog};
 use crate::report::{Events, Problem, one_line};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::verdict::{Skip, Verdict};
@@ -23,6 +23,7 @@ use crate::volumes::restore::{self, Data, Wish};
 use crate::volumes::snapshot::Snapshots;
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,9 @@ use std::time::Duration;
 const TAG_VALUE: usize = 256;
 /// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
 pub(super) const CLEANING: Duration = Duration::from_secs(20);
+
+/// Reports that are read at once.
+const REPORTS: usize = 16;
 
 /// After a backup: snapshots that no backup names go.
 pub(super) async fn settle(
@@ -81,6 +85,28 @@ pub(super) async fn copies(store: &dyn Store, manifest: &Manifest) -> anyhow::Re
         return Ok(Vec::new());
     }
     Ok(super::read::report(store, manifest).await?.volumes)
+}
+
+/// The regions in which the backups of a location have snapshots; and which of its reports can't be read.
+///
+/// # Errors
+/// The bucket's.
+pub(super) async fn regions(store: &dyn Store) -> Result<(BTreeSet<String>, Vec<Problem>), Error> {
+    let backups = catalog::read(store).await?.backups.into_iter().filter(|backup| backup.counts.volumes > 0);
+    let reports = stream::iter(backups).map(|backup| async move { (copies(store, &backup).await, backup.id) });
+    let mut reports = std::pin::pin!(reports.buffer_unordered(REPORTS));
+    let (mut regions, mut problems) = (BTreeSet::new(), Vec::new());
+    while let Some((copies, id)) = reports.next().await {
+        match copies {
+            Ok(copies) => regions.extend(copies.into_iter().map(|copy| copy.snapshot.region)),
+            Err(error) => {
+                let message =
+                    format!("in which regions it has snapshots is not known: {}", one_line(format!("{error:#}")));
+                problems.push(Problem { subject: id.to_string(), message });
+            }
+        }
+    }
+    Ok((regions, problems))
 }
 
 /// Where a restore makes volumes.

@@ -189,6 +189,9 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A pattern for tags that isn't one.
+    #[error("`snapshotTags` of the volume policy: `{0}` is not a glob")]
+    SnapshotTags(String),
     /// The committed list of what a restore strips can't be read.
     #[error(
         "the list of what a restore strips is damaged at line {line}: {why}\nhint: this build is broken, install another"

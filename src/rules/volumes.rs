@@ -87,6 +87,10 @@ pub struct Source {
 
 /// The drivers of EBS volumes: the one that EKS users install, and EKS Auto Mode's.
 const EBS_DRIVERS: [&str; 2] = ["ebs.csi.aws.com", "ebs.csi.eks.amazonaws.com"];
+/// How tags begin that mean something to AWS, a CSI driver or us (aws-ebs-csi-driver, docs/install.md: its policies allow it to delete
+/// snapshots with such).
+const OTHERS_TAGS: [&str; 7] =
+    ["aws:", "ebs.csi.aws.com/", "CSIVolume", "kubernetes.io/cluster/", "eks:", "red-hat", "kubectl-backup/"];
 /// What stands in a PersistentVolume's spec beside its source.
 const NOT_SOURCES: [&str; 10] = [
     "accessModes",
@@ -138,6 +142,9 @@ fn volume_id(text: &str) -> Option<String> {
 pub struct Policy {
     /// The rules, in their order.
     pub rules: Vec<Rule>,
+    /// Tags of volumes that their snapshots get, too: keys, or globs of such.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub snapshot_tags: Vec<String>,
 }
 
 /// Conditions, all of which must hold, and what then happens.
@@ -188,8 +195,11 @@ impl Policy {
     /// Checks what the types can't: globs and sizes.
     ///
     /// # Errors
-    /// [`Error::VolumePolicy`], naming the rule.
+    /// [`Error::VolumePolicy`], naming the rule; [`Error::SnapshotTags`].
     pub fn check(&self) -> Result<(), Error> {
+        if let Some(wrong) = self.snapshot_tags.iter().find(|pattern| glob(pattern).is_none()) {
+            return Err(Error::SnapshotTags(wrong.clone()));
+        }
         for (number, rule) in self.rules.iter().enumerate() {
             let wrong = |why: String| Error::VolumePolicy { rule: number + 1, why };
             for pattern in &rule.claim {
@@ -208,6 +218,13 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Whether a volume's tag goes on its snapshots. Never one by which a CSI driver, EKS or we ourselves know what is theirs:
+    /// they might delete it.
+    pub fn takes_tag(&self, key: &str) -> bool {
+        !OTHERS_TAGS.iter().any(|begins| key.starts_with(begins))
+            && self.snapshot_tags.iter().filter_map(|pattern| glob(pattern)).any(|glob| glob.is_match(key))
     }
 
     /// Chooses the method for a claim.

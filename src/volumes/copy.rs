@@ -91,8 +91,7 @@ async fn there(
     listed.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
     for one in listed {
         if one.state == State::Error && one.attempt == request.attempt.as_str() {
-            let why = if one.message.is_empty() { "EC2 doesn't say why" } else { &one.message };
-            return Err(Error::Setting(format!("the copy `{}` of `{}` ended in error: {why}", one.id, one.copy_of)));
+            return Err(Error::Setting(failed(&one)));
         }
         if one.state == State::Error || one.state == State::Recoverable {
             continue; // of an earlier try: another is made
@@ -104,6 +103,19 @@ async fn there(
         Some((of, (id, _))) => Err(Error::Setting(format!("the copy `{id}` of `{of}` vanished after it was begun"))),
         None => Ok(found),
     }
+}
+
+/// Why a copy holds nothing. EC2 asks for keys after it has answered ("Given key ID is not accessible").
+fn failed(copy: &Snapshot) -> String {
+    let why = if copy.message.is_empty() { "EC2 doesn't say why" } else { &copy.message };
+    let text = format!("the copy `{}` of `{}` ended in error: {why}", copy.id, copy.copy_of);
+    if !why.to_ascii_lowercase().contains("key") {
+        return text;
+    }
+    format!(
+        "{text}\nhint: whoever copies must be let use the key that the snapshot is encrypted with, by its policy where it is another \
+         account's: kms:DescribeKey, kms:CreateGrant, kms:Decrypt, kms:ReEncrypt*, kms:GenerateDataKey*; and the new key alike"
+    )
 }
 
 /// Begins a copy; `false` where EC2 takes no more for now.

@@ -249,7 +249,8 @@ impl Ec2 {
             region: self.region.clone(),
             state: state(snapshot.state()),
             started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
-            full_bytes: snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
+            full_bytes: full_bytes(snapshot),
+            account: text(snapshot.owner_id()),
             together_on: tag(super::snapshot::TOGETHER),
             frozen: tag(super::snapshot::FROZEN).is_some(),
             unfrozen: None,
@@ -261,6 +262,7 @@ impl Ec2 {
             location: tag(super::snapshot::LOCATION).unwrap_or_default(),
             copy_of: tag(super::snapshot::COPY_OF).unwrap_or_default(),
             gib: snapshot.volume_size().and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default(),
+            kms_key: snapshot.kms_key_id().map(str::to_owned),
         }
     }
 
@@ -284,6 +286,7 @@ impl Ec2 {
             state: state(made.state()),
             started_at: time(made.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             volume: volume.to_owned(),
+            account: made.owner_id().unwrap_or_default().to_owned(),
             ..Snapshot::default()
         })
     }
@@ -311,6 +314,7 @@ impl Ec2 {
             state: state(snapshot.state()),
             started_at: time(snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()))),
             volume: snapshot.volume_id().unwrap_or_default().to_owned(),
+            account: snapshot.owner_id().unwrap_or_default().to_owned(),
             together_on: Some(machine.to_owned()),
             ..Snapshot::default()
         };
@@ -367,6 +371,12 @@ impl Ec2 {
     }
 }
 
+/// A snapshot's size, where EC2 knows it: of one that is on its way a 0 says nothing.
+fn full_bytes(snapshot: &aws_sdk_ec2::types::Snapshot) -> Option<u64> {
+    let bytes = snapshot.full_snapshot_size_in_bytes().and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.filter(|bytes| *bytes > 0 || snapshot.state() == Some(&SnapshotState::Completed))
+}
+
 fn value_of(tags: &[Tag], key: &str) -> Option<String> {
     tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value()).map(str::to_owned)
 }
@@ -399,10 +409,8 @@ fn volume(volume: &aws_sdk_ec2::types::Volume) -> (EbsVolume, VolumeState) {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
     let kind = text(volume.volume_type().map(|kind| kind.as_str()));
-    let tag = |tag: &Tag| {
-        let key = tag.key().filter(|key| is_drivers(key))?;
-        Some((key.to_owned(), tag.value().unwrap_or_default().to_owned()))
-    };
+    let tag = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    let tags: BTreeMap<String, String> = volume.tags().iter().filter_map(tag).collect();
     let attached = volume.attachments().iter().filter_map(|attachment| attachment.instance_id());
     let attached: Vec<&str> = attached.collect();
     let state = match volume.state().map(|state| state.as_str()) {
@@ -421,7 +429,8 @@ fn volume(volume: &aws_sdk_ec2::types::Volume) -> (EbsVolume, VolumeState) {
         zone: text(volume.availability_zone()),
         zone_id: text(volume.availability_zone_id()),
         multi_attach: volume.multi_attach_enabled().unwrap_or(false),
-        driver_tags: volume.tags().iter().filter_map(tag).collect(),
+        driver_tags: tags.iter().filter(|(key, _)| is_drivers(key)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        tags,
         attached_to: if let [one] = attached[..] { Some(one.to_owned()) } else { None },
     };
     (volume, state)

@@ -89,6 +89,8 @@ mod tests {
             (502, "", Class::Unsure),
             (400, "SnapshotLimitExceeded", Class::Final),
             (400, "IncorrectState", Class::Final),
+            (400, "InvalidSnapshot.InUse", Class::Final),
+            (400, "OperationNotPermitted", Class::Final),
         ];
         for (status, code, expected) in cases {
             assert_eq!(class(status, code), expected, "{status} {code}");

@@ -122,7 +122,7 @@ pub struct Kept {
     pub standing: Standing,
 }
 
-/// Finds the snapshots of a backup: those that carry its tags, at home and in the regions of those that it names, and
+/// Finds the snapshots of a backup: those that carry its tags, at home, in the regions of those that it names and in `others`, and
 /// those that it names and that are there. `location` is what the tag says of it.
 ///
 /// # Errors
@@ -132,10 +132,11 @@ pub async fn of_backup(
     id: &BackupId,
     location: &str,
     named: &[Named],
+    others: &BTreeSet<String>,
     events: &Events,
 ) -> Result<Vec<Kept>, Error> {
-    let all: BTreeSet<String> =
-        regions.home.iter().cloned().chain(named.iter().map(|one| one.region.clone())).collect();
+    let of_named = named.iter().map(|one| one.region.clone());
+    let all: BTreeSet<String> = regions.home.iter().cloned().chain(of_named).chain(others.iter().cloned()).collect();
     let mut found = Vec::new();
     for region in all {
         let ec2 = regions.get(&region).await?;
@@ -162,6 +163,14 @@ pub async fn of_backup(
         }
     }
     Ok(found)
+}
+
+/// Why a snapshot isn't a backup's own, by its tags.
+pub(super) fn foreign(snapshot: &Snapshot, id: &BackupId, location: &str) -> Option<String> {
+    match standing(snapshot, id, location, None) {
+        Standing::Foreign(why) => Some(why),
+        Standing::Free | Standing::Held(_) => None,
+    }
 }
 
 fn standing(snapshot: &Snapshot, id: &BackupId, location: &str, held: Option<&String>) -> Standing {
@@ -218,26 +227,32 @@ pub async fn remove(
     Ok(removed.buffered(AT_ONCE).collect().await)
 }
 
-/// The snapshots of a cluster's runs in one location that are no backup's: those of ids that aren't among `backups` and that
-/// are older than a day or among `abandoned`. Only the cluster's own region is asked.
+/// Which snapshots are nobody's.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobodys<'a> {
+    /// The uid of the cluster whose runs made them.
+    pub cluster_uid: &'a str,
+    /// Where their backups were to be, as their tag says it.
+    pub location: &'a str,
+    /// The backups that are there.
+    pub backups: &'a BTreeSet<BackupId>,
+    /// Ids whose deletion was begun.
+    pub abandoned: &'a BTreeSet<BackupId>,
+    /// The time: what is younger than a day may be a worker's that lives.
+    pub now: Timestamp,
+}
+
+/// The snapshots of one region that are no backup's.
 ///
 /// # Errors
-/// EC2's. Nothing where there is no EC2 to ask.
-pub async fn orphans(
-    regions: &mut Regions,
-    cluster_uid: &str,
-    location: &str,
-    backups: &BTreeSet<BackupId>,
-    abandoned: &BTreeSet<BackupId>,
-    now: Timestamp,
-) -> Result<Vec<Snapshot>, Error> {
-    let Some(home) = regions.home.clone() else { return Ok(Vec::new()) };
-    let before = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
-    let mut listed = regions.get(&home).await?.snapshots(CLUSTER, cluster_uid).await?;
+/// EC2's.
+pub async fn orphans(ec2: &Ec2, which: Nobodys<'_>) -> Result<Vec<Snapshot>, Error> {
+    let before = which.now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+    let mut listed = ec2.snapshots(CLUSTER, which.cluster_uid).await?;
     listed.retain(|one| {
         let Ok(id) = BackupId::parse(&one.backup) else { return false };
-        let nobodys = one.started_at < before || abandoned.contains(&id);
-        one.location == location && one.state != State::Recoverable && !backups.contains(&id) && nobodys
+        let nobodys = one.started_at < before || which.abandoned.contains(&id);
+        one.location == which.location && one.state != State::Recoverable && !which.backups.contains(&id) && nobodys
     });
     Ok(listed)
 }
@@ -277,7 +292,10 @@ pub fn judge(copy: &VolumeCopy, found: Option<&Snapshot>, now: Timestamp) -> (St
             now.duration_since(copy.snapshot.started_at) < SignedDuration::try_from(APPEARS).unwrap_or_default();
         return match young {
             true => ("unlisted".to_owned(), Soundness::Unsure("is so new that EC2 doesn't list it yet".to_owned())),
-            false => ("missing".to_owned(), Soundness::Lost("is gone; perhaps the Recycle Bin has it".to_owned())),
+            false => (
+                "missing".to_owned(),
+                Soundness::Lost(format!("is gone{}; perhaps the Recycle Bin has it", copy.snapshot.or_unshared())),
+            ),
         };
     };
     let state = match (found.state, found.progress.as_str()) {

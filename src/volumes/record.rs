@@ -61,6 +61,9 @@ pub struct EbsVolume {
     /// The tags by which CSI drivers' policies know the volumes of their cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_tags: BTreeMap<String, String>,
+    /// All of its tags, of which a policy may choose some for its snapshot.
+    #[serde(skip)]
+    pub tags: BTreeMap<String, String>,
     /// The machine it is attached to, where it is one.
     #[serde(skip)]
     pub attached_to: Option<String>,
@@ -104,9 +107,13 @@ pub struct Snapshot {
     pub state: State,
     /// The instant it is of.
     pub started_at: Timestamp,
-    /// Bytes that were ever written to the volume, where EC2 told: what a restore has to read.
+    /// Bytes of all blocks that were ever written to the volume, where EC2 told, as it does of completed ones: what a restore has
+    /// to read, and not what this snapshot added to earlier ones (EC2 API Reference, Snapshot).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_bytes: Option<u64>,
+    /// The account that owns it; empty where EC2 didn't tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub account: String,
     /// The machine whose volumes were taken in one call, and so are of one instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub together_on: Option<String>,
@@ -140,9 +147,20 @@ pub struct Snapshot {
     /// GiB of the volume it is of.
     #[serde(skip)]
     pub gib: u64,
+    /// The key it is encrypted with; `None` where it isn't encrypted.
+    #[serde(skip)]
+    pub kms_key: Option<String>,
 }
 
 impl Snapshot {
+    /// What else it may mean that EC2 doesn't list it, for the middle of a sentence.
+    pub(super) fn or_unshared(&self) -> String {
+        match self.account.as_str() {
+            "" => String::new(),
+            account => format!(", or account `{account}` doesn't share it any more"),
+        }
+    }
+
     /// By which the older of two of one volume is told, the same way by everybody.
     pub(super) fn age(&self) -> (Timestamp, &str) {
         (self.started_at, &self.id)

@@ -223,7 +223,10 @@ impl<'a> Snapshots<'a> {
             format!("{}/{} {progress}", copy.namespace, copy.claim)
         };
         let some: Vec<String> = on_their_way.take(5).map(of).collect();
-        format!("{done} of {} snapshots are completed; {}", self.copies.len(), some.join(", "))
+        let all = self.copies.len();
+        let gib: u64 = self.copies.iter().map(saved_gib).sum();
+        let of_gib: u64 = self.copies.iter().map(|copy| copy.source.gib).sum();
+        format!("{done} of {all} snapshots are completed, {gib} of {of_gib} GiB; {}", some.join(", "))
     }
 
     fn overdue(&mut self) {
@@ -327,6 +330,12 @@ impl<'a> Snapshots<'a> {
         let unlisted = unlisted.filter(|snapshot| !listed.iter().any(|listed| listed.id == snapshot.id));
         remove(ec2, listed.iter().chain(unlisted), self.request.events).await;
     }
+}
+
+/// How much of a volume is saved by now, as far as EC2's percentage says it.
+fn saved_gib(copy: &VolumeCopy) -> u64 {
+    let percent = copy.snapshot.progress.trim_end_matches('%').parse::<u64>().unwrap_or_default().min(100);
+    if copy.snapshot.state == State::Completed { copy.source.gib } else { copy.source.gib * percent / 100 }
 }
 
 impl VolumeCopy {

@@ -74,11 +74,11 @@ impl Ec2 {
         match *self {}
     }
 
-    pub(super) async fn snapshots_by_id(&self, _: &[String]) -> Result<Vec<Snapshot>, Error> {
+    pub(super) async fn copy_snapshot(&self, _: &Named, _: Option<&str>, _: &str, _: &Tags) -> Result<String, Error> {
         match *self {}
     }
 
-    pub(super) async fn copy_snapshot(&self, _: &Named, _: Option<&str>, _: &str, _: &Tags) -> Result<String, Error> {
+    pub(super) async fn set_shared(&self, _: &str, _: &str, _: bool) -> Result<(), Error> {
         match *self {}
     }
 

@@ -7,7 +7,7 @@
 //! - `definitions`: CRDs that come and go around the revision
 //!
 //! With the same control planes, `broken`: what an API server can't read any more; `older`: restores onto one of an older minor
-//! version.
+//! version; `versions`: kinds in another version than their group's preferred one.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests say what went wrong by panicking")]
 
@@ -23,4 +23,5 @@ mod history;
 mod older;
 mod one_instant;
 mod plane;
+mod versions;
 mod writers;

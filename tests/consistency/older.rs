@@ -48,7 +48,7 @@ fn objects() -> Vec<(&'static str, Value)> {
 }
 
 /// Runs the program with `--local`; its exit code, stdout and stderr.
-fn run(plane: &ControlPlane, backups: &Backups, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(plane: &ControlPlane, backups: &Backups, arguments: &[&str]) -> (i32, String, String) {
     let ran = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"))
         .args(arguments)
         .args(["--local", "--location", &backups.url(), "--kubeconfig"])

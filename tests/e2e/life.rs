@@ -2,24 +2,28 @@
 
 use crate::harness::{ClusterName::A, *};
 use crate::proxy::Proxy;
-use crate::standin::Fault;
+use crate::standin::{Fault, Volume};
 use crate::volumes::{Installed, Pv, REGION, ec2, id_of, volume};
 use serde_json::{Value, json};
 use std::process::Stdio;
 
 /// A namespace with a volume, and a backup of it.
-struct Saved {
-    own: Installed,
-    namespace: TempNamespace,
+pub(crate) struct Saved {
+    pub(crate) own: Installed,
+    pub(crate) namespace: TempNamespace,
     _volume: Pv,
-    id: String,
-    snapshot: String,
+    pub(crate) id: String,
+    pub(crate) snapshot: String,
 }
 
 impl Saved {
-    fn new(own: Installed, name: &str) -> Self {
+    pub(crate) fn new(own: Installed, name: &str) -> Self {
+        Self::of(own, name, volume(&id_of(name)))
+    }
+
+    pub(crate) fn of(own: Installed, name: &str, volume: Volume) -> Self {
         let namespace = TempNamespace::new(A, name);
-        let pv = Pv::new(&namespace.name, "data", volume(&id_of(name)));
+        let pv = Pv::new(&namespace.name, "data", volume);
         let told = own.run(&["ns", &namespace.name, "-o", "json"]).exits(0).json();
         let id = told["id"].as_str().expect("an id").to_owned();
         let snapshot = own.report(&id)["volumes"][0]["snapshot"]["id"].as_str().expect("a snapshot").to_owned();
@@ -30,7 +34,7 @@ impl Saved {
         keys(&format!("{}/", self.own.location.prefix))
     }
 
-    fn has_snapshot(&self) -> bool {
+    pub(crate) fn has_snapshot(&self) -> bool {
         ec2().0.snapshots(REGION).iter().any(|snapshot| snapshot.id == self.snapshot)
     }
 
@@ -146,8 +150,37 @@ fn promise_6_what_is_nobodys_is_found_and_named_and_goes() {
     assert!(!saved.has_snapshot() && saved.keys().is_empty(), "{:?}", saved.keys());
 }
 
+#[test]
+fn promise_6_what_is_nobodys_in_another_region_is_found_too() {
+    const FAR: &str = "eu-west-1";
+    let saved = Saved::new(Installed::new("orphans-far"), "orphans-far");
+    let own = &saved.own;
+    add(own, "dr", &["--role-arn", world().s3("ROLE_ARN_A")]);
+    own.run(&["copy", &saved.id, "--to", "dr", "--copy-to-region", FAR]).exits(0);
+    // as a copying leaves it that was killed, and never tried again
+    let id = format!("{}-20200101-000000-aaaa", unique("gone"));
+    ec2().0.in_region(FAR, |region| {
+        let of = |one: &&crate::standin::Snapshot| one.tags.get("kubectl-backup/copy-of") == Some(&saved.snapshot);
+        let mut left = region.snapshots.values().find(of).expect("a copy").clone();
+        left.id = format!("snap-0{}", id_of("left").trim_start_matches("vol-"));
+        left.started_at = "2020-01-01T00:00:00Z".parse().expect("a time");
+        left.tags.insert("kubectl-backup/id".into(), id.clone());
+        region.snapshots.insert(left.id.clone(), left);
+    });
+    let count = || ec2().0.snapshots(FAR).iter().filter(|one| one.tags.get("kubectl-backup/id") == Some(&id)).count();
+    let at_dr = ["--install-namespace", &own.namespace.name, "--location", "dr"];
+    let ran = backup(A, &[&["list", "--orphans"], &at_dr[..]].concat()).exits(0);
+    assert!(ran.stdout.contains(&id) && ran.stdout.contains(FAR), "{}", ran.stdout);
+    let ran = ran.says(&[&format!("kubectl backup delete {id}")]);
+    assert_eq!((ran.stdout.lines().count(), count()), (2, 1), "{}", ran.stdout);
+    backup(A, &[&["delete", &id, "--yes"], &at_dr[..]].concat()).exits(0);
+    assert_eq!(count(), 0);
+    backup(A, &[&["delete", &saved.id, "--yes"], &at_dr[..]].concat()).exits(0);
+    assert!(saved.has_snapshot(), "the original's");
+}
+
 /// Adds a location to the configuration of an installation.
-fn add(own: &Installed, name: &str, args: &[&str]) -> Location {
+pub(crate) fn add(own: &Installed, name: &str, args: &[&str]) -> Location {
     let place = location(name);
     let at = format!("{name}={}", place.url);
     let init = ["init", "--install-namespace", &own.namespace.name, "--location", &at];

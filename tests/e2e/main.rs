@@ -16,10 +16,12 @@
 //! - `killed`: restores and undos whose pod is killed between two writes
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
 //! - `life`: backups deleted, verified and copied, with their snapshots
+//! - `accounts`: backups copied or lent to another AWS account
 //! - `verbs`: the verbs as a user runs them, in Jobs and with `--local`
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests say what went wrong by panicking")]
 
+mod accounts;
 mod adapt;
 mod diff;
 mod harness;

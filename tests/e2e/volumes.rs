@@ -61,8 +61,13 @@ impl Installed {
     }
 
     pub(crate) fn at(name: &str, endpoint: &str) -> Self {
+        Self::with_env(name, endpoint, "")
+    }
+
+    /// One with more variables in its Jobs, as lines of YAML.
+    pub(crate) fn with_env(name: &str, endpoint: &str, more: &str) -> Self {
         let namespace = TempNamespace::new(A, &format!("kubectl-backup-{name}"));
-        install(A, &namespace.name, &format!("  env:\n    AWS_ENDPOINT_URL_EC2: {}\n", ec2().1));
+        install(A, &namespace.name, &format!("  env:\n    AWS_ENDPOINT_URL_EC2: {}\n{more}", ec2().1));
         let location = location_at(name, endpoint);
         let role = world().s3("ROLE_ARN_A");
         let args = ["init", "--install-namespace", &namespace.name, "--location", &format!("own={}", location.url)];
@@ -226,6 +231,54 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     assert!(other != pv && another != new, "{other} {another}");
     assert_eq!(handle(name, "data-db-0"), (pv, new), "the first one's is not touched");
     drop(others);
+}
+
+#[test]
+fn promise_4_in_tree_and_auto_mode_volumes_come_back_in_another_zone_with_another_key() {
+    let own = Installed::new("volume-kinds");
+    let namespace = TempNamespace::new(A, "volume-kinds");
+    let name = &namespace.name;
+    // of a zone in which the target has no nodes
+    let kept = |id: &str| Volume { zone: format!("{REGION}b"), kms: Some("arn:key/old".into()), ..volume(id) };
+    let slow = |id: &str| Volume { kind: "st1".into(), iops: None, throughput: None, ..kept(id) };
+    let (tree, auto) = (id_of("in-tree"), id_of("auto-mode"));
+    ec2().0.add_volume(REGION, slow(&tree));
+    ec2().0.add_volume(REGION, kept(&auto));
+    let in_tree = json!({"awsElasticBlockStore": {"volumeID": format!("aws://{REGION}b/{tree}"), "fsType": "ext4"}});
+    let auto_mode = json!({"csi": {"driver": "ebs.csi.eks.amazonaws.com", "volumeHandle": auto, "fsType": "ext4"}});
+    let volumes = [
+        Pv::of(name, "in-tree", &format!("pv-{name}-in-tree"), in_tree),
+        Pv::of(name, "auto-mode", &format!("pv-{name}-auto-mode"), auto_mode),
+    ];
+    let told = own.run(&["ns", name, "-o", "json"]).exits(0).json();
+    let id = told["id"].as_str().expect("an id");
+    let copies = own.report(id)["volumes"].clone();
+    let saved: Vec<&str> = (0..2).filter_map(|at| copies[at]["source"]["id"].as_str()).collect();
+    assert_eq!(saved, [&*auto, &*tree], "{copies}");
+    assert!(copies[1]["snapshot"]["fullBytes"].as_u64().is_some_and(|bytes| bytes > 0), "{copies}");
+    let text = own.run(&["describe", id, "-o", "wide"]).exits(0).stdout;
+    assert!(text.contains("arn:key/old") && text.contains("st1") && text.contains("512.0 MiB"), "{text}");
+    assert!(own.run(&["list", "-o", "wide"]).exits(0).stdout.contains("2 (2.0 GiB)"));
+
+    namespace.delete();
+    volumes.iter().for_each(Pv::delete);
+    let nowhere = format!("{REGION}b={REGION}c");
+    own.run(&["restore", id, "--map-zone", &nowhere, "--yes"])
+        .exits(1)
+        .says(&["has no node in zone", "nothing was written"]);
+    let zone = format!("{REGION}b={ZONE}");
+    let elsewhere = ["--map-zone", &zone, "--kms-key", "arn:key/new", "--volume-type", "io2", "--iops", "4000"];
+    own.run(&[&["restore", id, "--yes"], &elsewhere[..]].concat()).exits(0);
+    for (claim, driver) in [("in-tree", "ebs.csi.aws.com"), ("auto-mode", "ebs.csi.eks.amazonaws.com")] {
+        let (pv, handle) = handle(name, claim);
+        let spec = get(A, &["pv", &pv])["spec"].clone();
+        assert!(spec["csi"]["driver"] == driver && spec.get("awsElasticBlockStore").is_none(), "{spec}");
+        let made = ec2().0.volumes(REGION).into_iter().find(|volume| volume.id == handle).expect("a volume");
+        let found = (made.zone.as_str(), made.kms.as_deref(), made.kind.as_str(), made.iops);
+        assert_eq!(found, (ZONE, Some("arn:key/new"), "io2", Some(4000)), "{claim}");
+        let phase = get(A, &["-n", name, "pvc", claim])["status"]["phase"].clone();
+        assert_eq!(phase, json!("Bound"), "{claim}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ async fn a_volume_is_saved_with_all_that_makes_it_what_it_is() {
             },
             "snapshot": {
                 "id": id, "region": REGION, "state": "completed", "startedAt": "2026-11-20T10:00:00Z",
-                "fullBytes": 20u64 << 29
+                "fullBytes": 20u64 << 29, "account": "123456789012"
             }
         })
     );
@@ -81,6 +81,37 @@ async fn with_more_than_40_other_volumes_on_the_machine_each_is_taken_by_itself(
     let ended = world.backup("a1").await;
     assert_eq!((ended.copies.len(), ended.problems.len()), (2, 0), "{ended:?}");
     assert_eq!((world.ec2.calls("CreateSnapshots").len(), world.ec2.calls("CreateSnapshot").len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn chosen_tags_of_volumes_go_on_their_snapshots_and_never_those_of_a_driver() {
+    let mut world = World::new();
+    let tagged = |id: &str, cost: &str| {
+        let mut volume = Volume::gp3(id, "eu-central-1a");
+        let tags = [
+            ("cost-center", cost),
+            ("team", "shop"),
+            ("Name", id),
+            ("ebs.csi.aws.com/cluster", "true"),
+            ("CSIVolumeName", id),
+        ];
+        volume.tags.extend(tags.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        volume
+    };
+    world.ebs_claim("db-0", tagged("vol-01", "1").attached_to(MACHINE, "/dev/xvdb"));
+    world.ebs_claim("db-1", tagged("vol-02", "2").attached_to(MACHINE, "/dev/xvdc"));
+    world.ebs_claim("idle", tagged("vol-03", "3"));
+    world.options.policy = serde_json::from_value(json!({"snapshotTags": ["cost-*", "team", "*c*"]})).unwrap();
+    let ended = world.backup("a1").await;
+    assert_eq!((ended.copies.len(), ended.problems.len()), (3, 0), "{ended:?}");
+    for snapshot in world.ec2.snapshots(REGION) {
+        let tag = |key: &str| snapshot.tags.get(key).map(String::as_str);
+        let alone = snapshot.volume == "vol-03";
+        // one set of tags for those that are taken together: what is the same on all
+        assert_eq!((tag("team"), tag("cost-center")), (Some("shop"), alone.then_some("3")), "{snapshot:?}");
+        assert_eq!((tag("Name"), tag("ebs.csi.aws.com/cluster"), tag("CSIVolumeName")), (None, None, None));
+        assert_eq!(tag("kubectl-backup/managed"), Some("true"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use crate::world::{REGION, World};
 use kubectl_backup::id::BackupId;
 use kubectl_backup::report::Events;
 use kubectl_backup::volumes::Error;
-use kubectl_backup::volumes::life::{self, Kept, Named, Regions, Standing};
+use kubectl_backup::volumes::life::{self, Kept, Named, Nobodys, Regions, Standing};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn saved() -> (World, Vec<Named>) {
 
 async fn kept(world: &World, location: &str, named: &[Named]) -> Result<Vec<Kept>, Error> {
     let mut regions = Regions::with([world.client()]);
-    life::of_backup(&mut regions, &world.id, location, named, &Events::ignored()).await
+    life::of_backup(&mut regions, &world.id, location, named, &BTreeSet::new(), &Events::ignored()).await
 }
 
 fn change(world: &World, id: &str, change: impl FnOnce(&mut crate::standin::Snapshot)) {
@@ -75,7 +75,8 @@ async fn a_snapshot_that_is_not_the_backups_stays_whatever_a_report_says() {
     assert_eq!(kept(&world, PLACE, &named).await.unwrap().len(), 1);
     let other = BackupId::parse("shop-20261120-100000-zzzz").unwrap();
     let mut regions = Regions::with([world.client()]);
-    let found = life::of_backup(&mut regions, &other, PLACE, &named, &Events::ignored()).await.unwrap();
+    let found =
+        life::of_backup(&mut regions, &other, PLACE, &named, &BTreeSet::new(), &Events::ignored()).await.unwrap();
     assert!(found.iter().all(|one| matches!(one.standing, Standing::Foreign(_))), "{found:?}");
 }
 
@@ -93,7 +94,7 @@ async fn what_holds_a_snapshot_is_known_beforehand_and_told_by_the_refusal() {
     assert_eq!(why(&named[1].id), "image `ami-0123` uses it");
     let removed = life::remove(&mut Regions::with([world.client()]), &named, false).await.unwrap();
     let codes: Vec<Option<&str>> = removed.iter().map(|one| one.as_ref().unwrap_err().code()).collect();
-    assert_eq!(codes, [Some("SnapshotLocked"), Some("InvalidSnapshot.InUse")]);
+    assert_eq!(codes, [Some("OperationNotPermitted"), Some("InvalidSnapshot.InUse")]);
     assert_eq!(world.ec2.snapshots(REGION).len(), 2);
 }
 
@@ -139,14 +140,13 @@ async fn snapshots_without_a_backup_are_found_when_they_are_old_or_being_deleted
         ("its backup is there", place, &this, &none, old, 0),
         ("of another location", "s3://bucket/other", &none, &none, old, 0),
     ];
-    for (about, place, backups, abandoned, now, expected) in cases {
-        let mut regions = Regions::with([world.client()]);
-        let found = life::orphans(&mut regions, "cluster-uid", place, backups, abandoned, now).await.unwrap();
+    for (about, location, backups, abandoned, now, expected) in cases {
+        let which = Nobodys { cluster_uid: "cluster-uid", location, backups, abandoned, now };
+        let found = life::orphans(&world.client(), which).await.unwrap();
         assert_eq!(found.len(), expected, "{about}");
         assert!(found.iter().all(|one| named.iter().any(|name| name.id == one.id)), "{about}");
     }
-    // another cluster's, and where there is no EC2
-    let mut regions = Regions::with([world.client()]);
-    assert!(life::orphans(&mut regions, "other-uid", place, &none, &none, old).await.unwrap().is_empty());
-    assert!(life::orphans(&mut Regions::default(), "cluster-uid", place, &none, &none, old).await.unwrap().is_empty());
+    // another cluster's
+    let which = Nobodys { cluster_uid: "other-uid", location: place, backups: &none, abandoned: &none, now: old };
+    assert!(life::orphans(&world.client(), which).await.unwrap().is_empty());
 }

@@ -2,6 +2,7 @@
 //! that stands still: minutes of pauses cost nothing, and what is measured is EC2's time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accounts;
 mod backup;
 mod copy;
 mod life;

@@ -62,6 +62,10 @@ fn backup_id() -> BackupId {
 
 /// What a plan says of volumes.
 async fn examined(world: &World, copies: &[VolumeCopy], place: &Place, options: &Options) -> Result<Examined, Error> {
+    examine_with(world.client(), place, &backup_id(), options, wishes(copies)).await
+}
+
+fn wishes(copies: &[VolumeCopy]) -> Vec<Wish> {
     let wish = |copy: &VolumeCopy| Wish {
         copy: copy.clone(),
         namespace: "shop".into(),
@@ -69,12 +73,25 @@ async fn examined(world: &World, copies: &[VolumeCopy], place: &Place, options: 
         there: None,
         zone: String::new(),
     };
-    examine_with(world.client(), place, &backup_id(), options, copies.iter().map(wish).collect()).await
+    copies.iter().map(wish).collect()
 }
 
 /// Restores into the same cluster, as things were.
 pub(crate) async fn restored_all(id: &str, world: &World, copies: &[VolumeCopy]) -> Result<Volumes, Error> {
     restored_as(id, world, copies, &place(&["eu-central-1a"]), &Options::default(), "cluster-uid").await
+}
+
+/// The same by another account, in another cluster.
+pub(crate) async fn restored_by(account: &str, world: &World, copies: &[VolumeCopy]) -> Result<Volumes, Error> {
+    let (id, backup) = (BackupId::parse("restore-20261120-110000-cccc").unwrap(), backup_id());
+    let (options, events) = (Options::default(), Events::ignored());
+    let uid = "other-uid";
+    let request =
+        Request { id: &id, backup: (&backup, "cluster-uid"), cluster_uid: uid, options: &options, events: &events };
+    let ec2 = world.client_of(account, REGION);
+    let examined = examine_with(ec2, &place(&["eu-central-1a"]), &backup, &options, wishes(copies)).await?;
+    assert!(examined.unusable.is_empty(), "{:?}", examined.unusable);
+    make(examined.ec2, &request, examined.wishes, std::future::pending()).await
 }
 
 /// The volumes that a restore has made.
@@ -277,7 +294,10 @@ async fn a_snapshot_that_cannot_be_used_is_told_with_the_reason_and_the_others_a
     let ids: Vec<&str> = ids.iter().map(|id| id.trim_start_matches("snap-")).collect();
     let expected = [
         format!("its snapshot `{}` is still pending (37%)", ids[0]),
-        format!("its snapshot `{}` is not in EC2 any more: somebody has removed it", ids[1]),
+        format!(
+            "its snapshot `{}` is not in EC2 any more: somebody has removed it, or account `123456789012` doesn't share it any more",
+            ids[1]
+        ),
         format!("its snapshot `{}` ended in error, and holds nothing", ids[3]),
         format!(
             "its snapshot `{}` is in region `us-east-1`, and the cluster in `eu-central-1`; `kubectl backup copy --copy-to-region eu-central-1` takes it there",

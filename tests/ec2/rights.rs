@@ -8,7 +8,12 @@ use serde_json::Value;
 pub(crate) fn policy(file: &str) -> Value {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/iam").join(file);
     let text = std::fs::read_to_string(path).unwrap();
-    let values = [("${PARTITION}", "aws"), ("${BUCKET}", "b"), ("${PREFIX}", "")];
+    let values = [
+        ("${PARTITION}", "aws"),
+        ("${BUCKET}", "b"),
+        ("${PREFIX}", ""),
+        ("${SOURCE_ACCOUNT}", crate::standin::ACCOUNT),
+    ];
     let text = values.iter().fold(text, |text, (name, value)| text.replace(name, value));
     serde_json::from_str(&text).unwrap()
 }

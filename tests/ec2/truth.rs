@@ -1,6 +1,6 @@
 //! The stand-in itself: what it says it models. Asked as EC2 is, in the Query protocol.
 
-use crate::standin::{Settings, Standin, Volume};
+use crate::standin::{ACCOUNT, Settings, Standin, Volume, default_key};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -108,4 +108,86 @@ fn pages_end() {
         }
     }
     assert_eq!(seen, 12);
+}
+
+const OTHER: &str = "222222222222";
+
+#[test]
+fn accounts_are_apart_until_a_snapshot_is_shared() {
+    let (ec2, clock) = standin();
+    let other = |query: &str| ec2.answer_to(OTHER, "r", query.as_bytes()).unwrap();
+    let tagged =
+        "&TagSpecification.1.ResourceType=snapshot&TagSpecification.1.Tag.1.Key=k&TagSpecification.1.Tag.1.Value=v";
+    let id = part(&ask(&ec2, &format!("Action=CreateSnapshot&VolumeId=vol-1{tagged}")).1, "snapshotId").to_owned();
+    clock.store(60, Ordering::Relaxed);
+    let of_it = |narrowed: &str| {
+        let (_, text) =
+            other(&format!("Action=DescribeSnapshots&Filter.1.Name=snapshot-id&Filter.1.Value.1={id}{narrowed}"));
+        text.contains(&format!("<snapshotId>{id}</snapshotId>"))
+    };
+    let copy = format!("Action=CopySnapshot&SourceRegion=r&SourceSnapshotId={id}");
+    let make = format!("Action=CreateVolume&SnapshotId={id}&AvailabilityZone=ra");
+    let share = |what: &str| {
+        format!("Action=ModifySnapshotAttribute&SnapshotId={id}&CreateVolumePermission.{what}.1.UserId={OTHER}")
+    };
+    assert!(!of_it("") && other(&copy).1.contains("InvalidSnapshot.NotFound"));
+    assert!(other(&make).1.contains("InvalidSnapshot.NotFound"));
+    assert!(other(&share("Add")).1.contains("InvalidSnapshot.NotFound"), "it can't be taken");
+    assert!(other("Action=DescribeVolumes&VolumeId.1=vol-1").1.contains("InvalidVolume.NotFound"));
+    assert!(other("Action=CreateSnapshot&VolumeId=vol-1").1.contains("InvalidVolume.NotFound"));
+
+    assert_eq!(ask(&ec2, &share("Add")).0, 200);
+    assert!(
+        of_it("") && of_it("&RestorableBy.1=self") && of_it(&format!("&Owner.1={ACCOUNT}")) && !of_it("&Owner.1=self")
+    );
+    assert!(!of_it(&format!("&RestorableBy.1={OTHER}")), "only the owner is told of others");
+    let (_, seen) = other(&format!("Action=DescribeSnapshots&SnapshotId.1={id}"));
+    assert!(!seen.contains("<key>k</key>") && seen.contains(&format!("<ownerId>{ACCOUNT}</ownerId>")), "{seen}");
+    assert_eq!((other(&copy).0, other(&make).0), (200, 200));
+    for query in [&share("Add"), &format!("Action=DeleteSnapshot&SnapshotId={id}")] {
+        assert!(other(query).1.contains("AuthFailure"), "{query}");
+    }
+    let attribute = format!("Action=DescribeSnapshotAttribute&Attribute=createVolumePermission&SnapshotId={id}");
+    assert_eq!(part(&ask(&ec2, &attribute).1, "userId"), OTHER);
+    assert_eq!(ask(&ec2, &share("Remove")).0, 200);
+    assert!(!of_it("") && part(&ask(&ec2, &attribute).1, "userId").is_empty());
+    let both = format!("{}&CreateVolumePermission.Remove.1.UserId={OTHER}", share("Add"));
+    assert!(ask(&ec2, &both).1.contains("InvalidParameterCombination"));
+}
+
+#[test]
+fn an_encrypted_snapshot_is_shared_with_its_key_or_not_at_all() {
+    let (ec2, clock) = standin();
+    let customers = format!("arn:aws:kms:r:{ACCOUNT}:key/1");
+    let ids = [default_key("r", ACCOUNT), customers.clone()].map(|key| {
+        ec2.in_region("r", |region| {
+            region.volumes.get_mut("vol-1").unwrap().kms = Some(key);
+            region.last_snapshot.clear();
+        });
+        part(&ask(&ec2, "Action=CreateSnapshot&VolumeId=vol-1").1, "snapshotId").to_owned()
+    });
+    clock.store(60, Ordering::Relaxed);
+    let share = |id: &str| {
+        ask(
+            &ec2,
+            &format!("Action=ModifySnapshotAttribute&SnapshotId={id}&CreateVolumePermission.Add.1.UserId={OTHER}"),
+        )
+    };
+    assert!(share(&ids[0]).1.contains("<Code>OperationNotPermitted</Code>"));
+    assert_eq!(share(&ids[1]).0, 200);
+    let copied = |at: u64| {
+        let copy = format!("Action=CopySnapshot&SourceRegion=r&SourceSnapshotId={}", ids[1]);
+        let copied = part(&ec2.answer_to(OTHER, "r", copy.as_bytes()).unwrap().1, "snapshotId").to_owned();
+        clock.store(at, Ordering::Relaxed);
+        let seen = format!("Action=DescribeSnapshots&SnapshotId.1={copied}");
+        ec2.answer_to(OTHER, "r", seen.as_bytes()).unwrap().1
+    };
+    let refused = copied(120);
+    assert_eq!(
+        (part(&refused, "status"), part(&refused, "statusMessage")),
+        ("error", "Given key ID is not accessible")
+    );
+    ec2.in_region("r", |region| region.key_users.entry(customers).or_default().insert(OTHER.to_owned()));
+    let made = copied(180);
+    assert_eq!((part(&made, "status"), part(&made, "kmsKeyId")), ("completed", &*default_key("r", OTHER)));
 }

@@ -1,6 +1,6 @@
 //! A cluster with PersistentVolumes, EC2, and a backup of volumes between them.
 
-use crate::standin::{Settings, Standin, Volume};
+use crate::standin::{ACCOUNT, Settings, Standin, Volume};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -84,6 +84,11 @@ impl World {
         Ec2::new(&sdk(&self.ec2), REGION)
     }
 
+    /// The client of another account, and of any region.
+    pub(crate) fn client_of(&self, account: &str, region: &str) -> Ec2 {
+        Ec2::new(&sdk_of(&self.ec2, account), region)
+    }
+
     /// The client for another region.
     pub(crate) fn client_in(&self, region: &str) -> Ec2 {
         Ec2::new(&sdk(&self.ec2), region)
@@ -145,7 +150,11 @@ pub(crate) fn volumes_kind() -> Kind {
 }
 
 pub(crate) fn sdk(ec2: &Standin) -> SdkConfig {
-    let keys = Credentials::new("AKIAEXAMPLE", "hunter2-secret", None, None, "test");
+    sdk_of(ec2, ACCOUNT)
+}
+
+fn sdk_of(ec2: &Standin, account: &str) -> SdkConfig {
+    let keys = Credentials::new(format!("AKIA{account}"), "hunter2-secret", None, None, "test");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(REGION))

@@ -15,7 +15,7 @@ use std::path::Path;
 async fn copy(worker: &Worker, bucket: &Bucket, to: &Path) -> anyhow::Result<Done> {
     let to = Location::parse_url(&format!("file://{}", to.display())).unwrap();
     let query = Query { backup: BackupQuery::parse("latest").unwrap(), from_cluster: None };
-    let task = CopyTask { query, to, region: None, kms_key: None, timeout_seconds: 60 };
+    let task = CopyTask { query, to, region: None, kms_key: None, share_with: None, timeout_seconds: 60 };
     worker.run("copy-20261120-150000-ffff", Verb::Copy(Box::new(task)), &Api::new(World::full()), bucket).await
 }
 

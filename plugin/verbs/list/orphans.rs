@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::orphans::OrphansResult;
 use kubectl_backup::report::ExitCode;
+use std::collections::BTreeSet;
 
 /// Lists what is left.
 ///
@@ -41,18 +42,21 @@ pub(super) async fn run(session: &Session, target: &Target, args: &Args) -> anyh
 }
 
 fn table(list: &OrphansResult, now: Timestamp) -> Table {
-    let mut table = Table::new(["ID", "AGE", "KEYS", "SIZE", "SNAPSHOTS"]);
+    let mut table = Table::new(["ID", "AGE", "KEYS", "SIZE", "SNAPSHOTS", "IN"]);
     for orphan in &list.orphans {
         let snapshots = match orphan.snapshots.len() {
             0 => NONE.to_owned(),
             some => format!("{some} ({})", size(orphan.snapshot_gib << 30)),
         };
+        let regions: BTreeSet<&str> = orphan.snapshots.iter().map(|snapshot| snapshot.region.as_str()).collect();
+        let regions: Vec<&str> = regions.into_iter().collect();
         table.row([
             orphan.id.as_str().into(),
             age(orphan.newest, now).into(),
             orphan.keys.to_string().into(),
             size(orphan.bytes).into(),
             snapshots.into(),
+            regions.join(",").into(),
         ]);
     }
     table
@@ -74,6 +78,6 @@ mod tests {
         .unwrap();
         let text = table(&list, list.read_at).render(&Screen::new(ColorChoice::Never), false);
         let words: Vec<&str> = text.split_whitespace().collect();
-        assert_eq!(words.join(" "), "shop-1 2d 3 2.0 KiB 1 (4.0 GiB)");
+        assert_eq!(words.join(" "), "shop-1 2d 3 2.0 KiB 1 (4.0 GiB) r");
     }
 }

@@ -305,4 +305,23 @@ fn a_second_location_has_credentials_of_its_own() {
     (world.location.role_arn, world.location.credentials_secret) = (None, Some("keys".into()));
     let (found, has_token) = env(&world, &other);
     assert!(has_token && !found.contains_key("AWS_WEB_IDENTITY_TOKEN_FILE"), "{found:?}");
+    // a role at an S3-compatible server and one at AWS, whichever is first: each has its own STS
+    let sts = |env: &BTreeMap<String, Value>| {
+        let of = |name: &str| env.get(name).map(|one| one["value"].as_str().unwrap().to_owned());
+        (of("AWS_ENDPOINT_URL_STS"), of("KUBECTL_BACKUP_OTHER_ENDPOINT_URL_STS"))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let at = |endpoint: Option<&str>| {
+        let role = Some("arn:aws:iam::1:role/r".to_owned());
+        let endpoint = endpoint.map(str::to_owned);
+        let s3 = S3 { bucket: "b".into(), prefix: String::new(), region: None, path_style: false, endpoint };
+        Location { role_arn: role, credentials_secret: None, place: Place::S3(s3), ..other.clone() }
+    };
+    let (aws, minio) = (at(None), Location { role_arn: Some("arn:minio:iam:::role/m".into()), ..at(Some("http://m")) });
+    world.location = minio.clone();
+    assert_eq!(sts(&env(&world, &aws).0), (some("http://m"), None));
+    world.settings.env = map(&[("AWS_ENDPOINT_URL_STS", "https://vpce")]);
+    assert_eq!(sts(&env(&world, &aws).0), (some("http://m"), some("https://vpce")));
+    world.location = aws;
+    assert_eq!(sts(&env(&world, &minio).0), (some("https://vpce"), some("http://m")));
 }

@@ -10,8 +10,10 @@ use crate::pipeline::delete::{self, Held};
 use crate::report::{Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::{self, Kept, Named, Regions, Standing};
+use crate::volumes::record::Snapshot;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// For how long what is no backup may be a worker's that still works.
@@ -65,7 +67,7 @@ impl Deleting<'_> {
                     self.problem(id, format!("snapshot `{}` can't be removed: {why}", one.name.id));
                 }
                 // a copy of a backup without copies of its snapshots: they are the original's
-                Standing::Foreign(_) if origin.is_some_and(|origin| *origin == one.snapshot.location) => (),
+                Standing::Foreign(_) if origin.is_some_and(|origin| is_originals(origin, &one.snapshot)) => (),
                 Standing::Foreign(why) => self.problem(id, format!("snapshot `{}` stays: {why}", one.name.id)),
             }
         }
@@ -119,10 +121,15 @@ impl Deleting<'_> {
             return Ok(Vec::new());
         }
         let location = volumes::tag_of(self.store);
+        // of what has no manifest nobody says where its snapshots are: then everywhere that this location has some
+        let others = match &held.manifest {
+            Some(_) => BTreeSet::new(),
+            None => volumes::regions(self.store).await.map(|(regions, _)| regions).unwrap_or_default(),
+        };
         let certain = known.is_some() || !named.is_empty();
         let asking = async {
             let regions = Regions::once(&mut self.regions, self.cluster).await?;
-            life::of_backup(regions, &held.id, &location, &named, &self.context.events).await
+            life::of_backup(regions, &held.id, &location, &named, &others, &self.context.events).await
         };
         if certain {
             return asking.await;
@@ -185,6 +192,11 @@ impl Deleting<'_> {
         }
         left
     }
+}
+
+/// Whether a snapshot that a copied backup names is the original's. Another account doesn't see its tags.
+fn is_originals(origin: &str, snapshot: &Snapshot) -> bool {
+    snapshot.location.is_empty() || snapshot.location == origin
 }
 
 /// What is told of a backup.

@@ -3,7 +3,9 @@
 use super::{Ec2, PAGE, PATIENCE, VALUES, filter, tagged};
 use crate::volumes::Error;
 use crate::volumes::life::Named;
-use aws_sdk_ec2::types::ResourceType;
+use aws_sdk_ec2::types::{
+    CreateVolumePermission, CreateVolumePermissionModifications, ResourceType, SnapshotAttributeName,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,12 +22,29 @@ impl Ec2 {
         let attempt = || async {
             let call = self.client.copy_snapshot().source_region(&of.region).source_snapshot_id(&of.id);
             let call = call.description(description).tag_specifications(tagged(ResourceType::Snapshot, tags));
-            // a key means encryption; without one a copy is encrypted as its source is
+            // a key means encryption; without one a copy of an encrypted snapshot is encrypted with the account's default key
             let call = call.set_kms_key_id(kms_key.map(str::to_owned)).set_encrypted(kms_key.map(|_| true));
             call.send().await
         };
         let made = self.call("CopySnapshot", Duration::ZERO, false, attempt).await?;
         Ok(made.snapshot_id().unwrap_or_default().to_owned())
+    }
+
+    /// Lets another account make volumes and copies of a snapshot, or ends that. Doing it twice is fine, and so is ending it where
+    /// the snapshot is gone.
+    pub(in crate::volumes) async fn set_shared(&self, id: &str, with: &str, shared: bool) -> Result<(), Error> {
+        let whom = CreateVolumePermission::builder().user_id(with).build();
+        let change = CreateVolumePermissionModifications::builder();
+        let change = if shared { change.add(whom) } else { change.remove(whom) }.build();
+        let attempt = || {
+            let call = self.client.modify_snapshot_attribute().snapshot_id(id);
+            let call = call.attribute(SnapshotAttributeName::CreateVolumePermission);
+            call.create_volume_permission(change.clone()).send()
+        };
+        match self.call("ModifySnapshotAttribute", PATIENCE, true, attempt).await {
+            Err(error) if !shared && error.code() == Some("InvalidSnapshot.NotFound") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// Which of these snapshots are locked, and how, in words.

@@ -84,7 +84,8 @@ fn why_not(copy: &VolumeCopy, region: &str, snapshots: &[Snapshot]) -> Option<St
         ));
     }
     let Some(found) = snapshots.iter().find(|found| found.id == *id) else {
-        return Some(format!("its snapshot `{id}` is not in EC2 any more: somebody has removed it"));
+        let or = copy.snapshot.or_unshared();
+        return Some(format!("its snapshot `{id}` is not in EC2 any more: somebody has removed it{or}"));
     };
     match found.state {
         State::Completed => None,

@@ -6,6 +6,12 @@ use super::*;
 /// Volumes that CreateSnapshots can leave out of a machine's.
 const MOST_EXCLUDED: usize = 40;
 
+/// Tags of volumes that a snapshot gets: EC2 takes 50, and some are ours.
+const MOST_TAGS: usize = 40;
+
+/// The claims and volumes to save, by the volume's id.
+type Named<'a> = BTreeMap<&'a str, (&'a Claim, &'a EbsVolume)>;
+
 /// How long beginning a snapshot may take.
 const BEGIN: Duration = Duration::from_secs(600);
 
@@ -119,7 +125,8 @@ impl Snapshots<'_> {
         }
         let missing: Vec<&EbsVolume> = there.values().filter(|volume| !self.made.contains_key(&volume.id)).collect();
         let units = self.units(ec2, &missing).await;
-        let named: BTreeMap<&str, &Claim> = chosen.iter().map(|(claim, id)| (id.as_str(), claim)).collect();
+        let named: Named<'_> =
+            chosen.iter().filter_map(|(claim, id)| Some((id.as_str(), (claim, there.get(id)?)))).collect();
         let begun = {
             let this = &*self;
             let named = &named;
@@ -217,12 +224,7 @@ impl Snapshots<'_> {
         units
     }
 
-    async fn begin_unit(
-        &self,
-        ec2: &Ec2,
-        unit: Unit,
-        named: &BTreeMap<&str, &Claim>,
-    ) -> Vec<(String, Result<Snapshot, Error>)> {
+    async fn begin_unit(&self, ec2: &Ec2, unit: Unit, named: &Named<'_>) -> Vec<(String, Result<Snapshot, Error>)> {
         let Unit::Machine { id, volumes, .. } = &unit else {
             let result = self.begin_together(ec2, &unit, named).await;
             let one =
@@ -249,12 +251,7 @@ impl Snapshots<'_> {
     }
 
     /// Begins the snapshots of a unit by one call, as often as it takes; filesystems are frozen for each call by itself.
-    async fn begin_together(
-        &self,
-        ec2: &Ec2,
-        unit: &Unit,
-        named: &BTreeMap<&str, &Claim>,
-    ) -> Result<Vec<Snapshot>, Error> {
+    async fn begin_together(&self, ec2: &Ec2, unit: &Unit, named: &Named<'_>) -> Result<Vec<Snapshot>, Error> {
         let (volumes, deadline) = (unit.volumes(), self.deadline());
         loop {
             let frozen = Frozen::of(self.request.cluster, &self.mounts, &volumes).await;
@@ -289,11 +286,12 @@ impl Snapshots<'_> {
         &self,
         ec2: &Ec2,
         unit: &Unit,
-        named: &BTreeMap<&str, &Claim>,
+        named: &Named<'_>,
         frozen: bool,
         patience: Duration,
     ) -> Result<Vec<Snapshot>, Error> {
-        let (mut tags, id) = (self.tags(), self.request.id);
+        let (mut tags, id) = (self.chosen_tags(&unit.volumes(), named), self.request.id);
+        tags.extend(self.tags());
         if frozen {
             tags.insert(FROZEN.to_owned(), "true".to_owned());
         }
@@ -301,7 +299,7 @@ impl Snapshots<'_> {
             Unit::One(volume) => {
                 tags.insert(VOLUME.to_owned(), volume.clone());
                 let claim = named.get(volume.as_str());
-                let of = claim.map(|claim| format!("{}/{}", claim.namespace, claim.name)).unwrap_or_default();
+                let of = claim.map(|(claim, _)| format!("{}/{}", claim.namespace, claim.name)).unwrap_or_default();
                 tags.insert(CLAIM.to_owned(), of.clone());
                 let description = format!("kubectl-backup {id} of {of}");
                 Ok(vec![ec2.create_snapshot(volume, &description, &tags, patience).await?])
@@ -312,6 +310,17 @@ impl Snapshots<'_> {
                 ec2.create_snapshots(machine, all_but, &description, &tags, patience).await
             }
         }
+    }
+
+    /// The tags of volumes that their snapshot gets, too. Where it is one call for several, only those that are the same on all.
+    fn chosen_tags(&self, volumes: &[String], named: &Named<'_>) -> BTreeMap<String, String> {
+        let mut all = volumes.iter().filter_map(|volume| named.get(volume.as_str())).map(|(_, volume)| &volume.tags);
+        let Some(first) = all.next() else { return BTreeMap::new() };
+        let others: Vec<_> = all.collect();
+        let policy = &self.request.options.policy;
+        let common = |(key, value): &(&String, &String)| others.iter().all(|tags| tags.get(*key) == Some(*value));
+        let chosen = first.iter().filter(|(key, _)| policy.takes_tag(key)).filter(common);
+        chosen.take(MOST_TAGS).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// How long a place among a volume's pending snapshots is waited for: applications may be held still meanwhile.

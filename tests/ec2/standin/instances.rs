@@ -1,12 +1,12 @@
 //! Instances and zones, as far as snapshots of several volumes need them.
 
 use super::query::{Query, passes};
-use super::{Refusal, State};
+use super::{Asked, Refusal, State};
 use std::collections::BTreeMap;
 
 impl State {
-    pub(crate) fn describe_instances(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
-        let here = self.region(region);
+    pub(crate) fn describe_instances(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let here = self.region(asked.region);
         let mut found = String::new();
         for (id, instance) in &here.instances {
             let field = |name: &str| (name == "instance-id").then(|| vec![id.clone()]);

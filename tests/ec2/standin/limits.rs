@@ -1,7 +1,7 @@
-//! EC2's token buckets: per region and action, as "Request throttling for the Amazon EC2 API" lists them.
+//! EC2's token buckets: per account, region and action, as "Request throttling for the Amazon EC2 API" lists them.
 
-use super::Refusal;
 use super::query::Query;
+use super::{Asked, Refusal};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ struct Bucket {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Limits(BTreeMap<(String, String), Bucket>);
+pub(crate) struct Limits(BTreeMap<[String; 3], Bucket>);
 
 /// The most tokens, and how many come back each second.
 fn size(action: &str, query: &Query) -> (f64, f64) {
@@ -23,16 +23,22 @@ fn size(action: &str, query: &Query) -> (f64, f64) {
     match action {
         "DescribeSnapshots" | "DescribeVolumes" if !narrowed => (50.0, 10.0),
         _ if action.starts_with("Describe") => (100.0, 20.0),
-        "CreateSnapshot" | "CreateSnapshots" | "DeleteSnapshot" | "CreateVolume" | "DeleteVolume" => (100.0, 5.0),
+        "CreateSnapshot"
+        | "CreateSnapshots"
+        | "DeleteSnapshot"
+        | "CreateVolume"
+        | "DeleteVolume"
+        | "ModifySnapshotAttribute" => (100.0, 5.0),
         "CreateTags" => (100.0, 10.0),
         _ => (50.0, 5.0),
     }
 }
 
 impl Limits {
-    pub(crate) fn take(&mut self, now: Duration, region: &str, action: &str, query: &Query) -> Result<(), Refusal> {
+    pub(crate) fn take(&mut self, asked: Asked<'_>, action: &str, query: &Query) -> Result<(), Refusal> {
+        let now = asked.now;
         let (most, refill) = size(action, query);
-        let key = (region.to_owned(), action.to_owned());
+        let key = [asked.account, asked.region, action].map(str::to_owned);
         let bucket = self.0.entry(key).or_insert(Bucket { tokens: most, at: now });
         let since = now.saturating_sub(bucket.at).as_secs_f64();
         bucket.tokens = (bucket.tokens + since * refill).min(most);

@@ -11,12 +11,13 @@ mod model;
 mod policy;
 mod query;
 pub(crate) mod server;
+mod sharing;
 mod snapshots;
 mod volumes;
 
 use limits::Limits;
 use model::Region;
-pub(crate) use model::{Snapshot, Volume};
+pub(crate) use model::{ACCOUNT, Snapshot, Volume, default_key};
 use query::Query;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,10 +67,19 @@ pub(crate) fn refuse<T>(code: &'static str, message: impl Into<String>) -> Resul
     Err(Refusal(400, code, message.into()))
 }
 
+/// Who asks, where and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) now: Duration,
+    pub(crate) account: &'a str,
+    pub(crate) region: &'a str,
+}
+
 /// One call that was made.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) at: Duration,
+    pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) action: String,
     pub(crate) query: Query,
@@ -83,7 +93,10 @@ pub(crate) struct State {
     faults: Vec<(String, u32, Fault)>,
     calls: Vec<Call>,
     limits: Limits,
-    policy: Option<serde_json::Value>,
+    /// By account.
+    policies: BTreeMap<String, serde_json::Value>,
+    /// Beginnings of access keys, and the accounts of those who have such.
+    identities: Vec<(String, String)>,
     next: u64,
     /// By volume: for how long the answer of a CreateSnapshot is on its way.
     slow: BTreeMap<String, Duration>,
@@ -105,7 +118,8 @@ impl Standin {
             faults: Vec::new(),
             calls: Vec::new(),
             limits: Limits::default(),
-            policy: None,
+            policies: BTreeMap::new(),
+            identities: Vec::new(),
             next: 0,
             slow: BTreeMap::new(),
         };
@@ -139,9 +153,29 @@ impl Standin {
         self.state().slow.get(volume).copied().unwrap_or_default()
     }
 
-    /// From now on only this IAM policy allows calls.
+    /// From now on only this IAM policy allows calls of the first account.
     pub(crate) fn enforce(&self, policy: serde_json::Value) {
-        self.state().policy = Some(policy);
+        self.enforce_for(ACCOUNT, policy);
+    }
+
+    /// The same for another account.
+    pub(crate) fn enforce_for(&self, account: &str, policy: serde_json::Value) {
+        self.state().policies.insert(account.to_owned(), policy);
+    }
+
+    /// From now on access keys that begin so are of this account.
+    pub(crate) fn belongs(&self, keys: &str, account: &str) {
+        self.state().identities.push((keys.to_owned(), account.to_owned()));
+    }
+
+    /// The account of an access key: `AKIA` and the account itself, where nothing else was told; else the first.
+    fn account_of(&self, key: &str) -> String {
+        if let Some((_, account)) = self.state().identities.iter().find(|(beginning, _)| key.starts_with(beginning)) {
+            return account.clone();
+        }
+        let account =
+            key.strip_prefix("AKIA").filter(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_digit()));
+        account.unwrap_or(ACCOUNT).to_owned()
     }
 
     /// The calls so far, those of one action.
@@ -178,9 +212,15 @@ impl Standin {
         self.state().region(region).volumes.values().cloned().collect()
     }
 
-    /// Answers a request.
+    /// Answers a request of the first account.
     pub(crate) fn answer(&self, region: &str, body: &[u8]) -> Answer {
+        self.answer_to(ACCOUNT, region, body)
+    }
+
+    /// Answers a request.
+    pub(crate) fn answer_to(&self, account: &str, region: &str, body: &[u8]) -> Answer {
         let now = (self.clock)();
+        let asked = Asked { now, account, region };
         let query = Query::parse(body);
         let action = query.get("Action").unwrap_or_default().to_owned();
         let mut state = self.state();
@@ -188,10 +228,11 @@ impl Standin {
         let fault = state.take_fault(&action, &query);
         let result = match &fault {
             Some(Fault::Refuse { status, code, message }) => Err(Refusal(*status, code, (*message).to_owned())),
-            _ => state.act(now, region, &action, &query),
+            _ => state.act(asked, &action, &query),
         };
         let refused = result.as_ref().err().map(|refusal| refusal.1.to_owned());
-        state.calls.push(Call { at: now, region: region.to_owned(), action: action.clone(), query, refused });
+        let (account, region, of) = (account.to_owned(), region.to_owned(), action.clone());
+        state.calls.push(Call { at: now, account, region, action: of, query, refused });
         if matches!(fault, Some(Fault::LoseAnswer)) {
             return None;
         }
@@ -245,9 +286,9 @@ impl State {
         format!("{prefix}-{:017x}", self.next + 0x0a00_0000_0000)
     }
 
-    fn act(&mut self, now: Duration, region: &str, action: &str, query: &Query) -> Result<String, Refusal> {
-        self.limits.take(now, region, action, query)?;
-        self.authorize(region, action, query)?;
+    fn act(&mut self, asked: Asked<'_>, action: &str, query: &Query) -> Result<String, Refusal> {
+        self.limits.take(asked, action, query)?;
+        self.authorize(asked, action, query)?;
         let writes = !action.starts_with("Describe");
         if writes && query.get("DryRun") == Some("true") {
             return Err(Refusal(
@@ -257,19 +298,21 @@ impl State {
             ));
         }
         match action {
-            "DescribeVolumes" => self.describe_volumes(now, region, query),
-            "DescribeSnapshots" => self.describe_snapshots(now, region, query),
-            "DescribeLockedSnapshots" => self.describe_locks(region, query),
-            "DescribeImages" => self.describe_images(region, query),
-            "DescribeInstances" => self.describe_instances(region, query),
-            "DescribeAvailabilityZones" => self.describe_zones(region),
-            "CreateSnapshot" => self.create_snapshot(now, region, query),
-            "CreateSnapshots" => self.create_snapshots(now, region, query),
-            "CopySnapshot" => self.copy_snapshot(now, region, query),
-            "DeleteSnapshot" => self.delete_snapshot(now, region, query),
-            "CreateVolume" => self.create_volume(now, region, query),
-            "DeleteVolume" => self.delete_volume(now, region, query),
-            "CreateTags" => self.create_tags(region, query),
+            "DescribeVolumes" => self.describe_volumes(asked, query),
+            "DescribeSnapshots" => self.describe_snapshots(asked, query),
+            "DescribeSnapshotAttribute" => self.describe_snapshot_attribute(asked, query),
+            "DescribeLockedSnapshots" => self.describe_locks(asked, query),
+            "DescribeImages" => self.describe_images(asked, query),
+            "DescribeInstances" => self.describe_instances(asked, query),
+            "DescribeAvailabilityZones" => self.describe_zones(asked.region),
+            "CreateSnapshot" => self.create_snapshot(asked, query),
+            "CreateSnapshots" => self.create_snapshots(asked, query),
+            "CopySnapshot" => self.copy_snapshot(asked, query),
+            "ModifySnapshotAttribute" => self.modify_snapshot_attribute(asked, query),
+            "DeleteSnapshot" => self.delete_snapshot(asked, query),
+            "CreateVolume" => self.create_volume(asked, query),
+            "DeleteVolume" => self.delete_volume(asked, query),
+            "CreateTags" => self.create_tags(asked, query),
             other => refuse("InvalidAction", format!("The action {other} is not valid for this web service.")),
         }
     }

@@ -1,12 +1,21 @@
 //! What EC2 has: volumes, snapshots, instances; and how it writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
+
+/// The account of whoever doesn't say another.
+pub(crate) const ACCOUNT: &str = "123456789012";
+
+/// The key that EBS has for an account in a region by itself: its alias is `aws/ebs`.
+pub(crate) fn default_key(region: &str, account: &str) -> String {
+    format!("arn:aws:kms:{region}:{account}:key/aws-ebs")
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Volume {
     pub(crate) id: String,
+    pub(crate) account: String,
     pub(crate) gib: u64,
     pub(crate) kind: String,
     pub(crate) iops: Option<u64>,
@@ -27,6 +36,7 @@ impl Volume {
     pub(crate) fn gp3(id: &str, zone: &str) -> Self {
         Self {
             id: id.to_owned(),
+            account: ACCOUNT.to_owned(),
             gib: 4,
             kind: "gp3".to_owned(),
             iops: Some(3000),
@@ -62,6 +72,10 @@ impl Volume {
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) id: String,
+    /// The account that owns it.
+    pub(crate) account: String,
+    /// Other accounts that may make volumes of it.
+    pub(crate) shared_with: BTreeSet<String>,
     pub(crate) volume: String,
     pub(crate) gib: u64,
     pub(crate) kms: Option<String>,
@@ -86,6 +100,15 @@ impl Snapshot {
         }
     }
 
+    pub(crate) fn is_visible_to(&self, account: &str) -> bool {
+        self.account == account || self.shared_with.contains(account)
+    }
+
+    /// Its tags, which only the account sees that made them.
+    pub(crate) fn tags_for(&self, account: &str) -> BTreeMap<String, String> {
+        if self.account == account { self.tags.clone() } else { BTreeMap::new() }
+    }
+
     /// `""` at first, then steps, as EC2 reports it.
     fn progress(&self, now: Duration) -> String {
         let share = (now - self.started.min(now)).as_secs_f64() / self.takes.as_secs_f64().max(1e-9);
@@ -97,15 +120,16 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn xml(&self, now: Duration, state_tag: &str) -> String {
+    pub(crate) fn xml(&self, now: Duration, state_tag: &str, viewer: &str) -> String {
         let mut xml = format!(
             "<snapshotId>{}</snapshotId><volumeId>{}</volumeId><{state_tag}>{}</{state_tag}><startTime>{}</startTime>\
-             <progress>{}</progress><ownerId>123456789012</ownerId><volumeSize>{}</volumeSize><storageTier>standard</storageTier>",
+             <progress>{}</progress><ownerId>{}</ownerId><volumeSize>{}</volumeSize><storageTier>standard</storageTier>",
             self.id,
             self.volume,
             self.status(now),
             time(self.started_at),
             self.progress(now),
+            self.account,
             self.gib
         );
         if let (Some(message), "error") = (&self.ends_in_error, self.status(now)) {
@@ -115,7 +139,7 @@ impl Snapshot {
             _ = write!(xml, "<fullSnapshotSizeInBytes>{}</fullSnapshotSizeInBytes>", self.gib << 29);
         }
         encryption(&mut xml, self.kms.as_deref());
-        xml + &tag_set(&self.tags)
+        xml + &tag_set(&self.tags_for(viewer))
     }
 }
 
@@ -134,6 +158,8 @@ pub(crate) struct Region {
     pub(crate) zones: Vec<(String, String)>,
     /// By volume: when its last snapshot was begun.
     pub(crate) last_snapshot: BTreeMap<String, Duration>,
+    /// By key: accounts that may use it besides the one that its ARN names.
+    pub(crate) key_users: BTreeMap<String, BTreeSet<String>>,
     /// By client token: the parameters and the volume that was made.
     pub(crate) tokens: BTreeMap<String, (String, String)>,
 }
@@ -148,12 +174,20 @@ impl Region {
             instances: BTreeMap::new(),
             zones: zones.map(|(letter, id)| (format!("{name}{letter}"), format!("{short}-{id}"))).collect(),
             last_snapshot: BTreeMap::new(),
+            key_users: BTreeMap::new(),
             tokens: BTreeMap::new(),
         }
     }
 
     pub(crate) fn zone_id(&self, name: &str) -> Option<&str> {
         self.zones.iter().find(|(zone, _)| zone == name).map(|(_, id)| id.as_str())
+    }
+
+    /// Whether an account may use a key. One that isn't an ARN with an account anybody may.
+    pub(crate) fn may_use(&self, key: &str, account: &str) -> bool {
+        let owner = key.split(':').nth(4).filter(|owner| !owner.is_empty());
+        owner.is_none_or(|owner| owner == account)
+            || self.key_users.get(key).is_some_and(|users| users.contains(account))
     }
 
     /// Adds an instance, with its root device.

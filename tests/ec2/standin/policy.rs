@@ -1,9 +1,10 @@
-//! IAM, as far as our own policies go: statements that allow, `StringEquals`, tags of resources and of requests, and that a
-//! call needs every resource it touches allowed ("Actions, resources, and condition keys for Amazon EC2", Service
+//! IAM, as far as our own policies go: statements that allow, `StringEquals`, tags of resources (of the caller's own account) and of
+//! requests, owners of snapshots, and that a call needs every resource it touches allowed ("Actions, resources, and condition keys for Amazon EC2", Service
 //! Authorization Reference; for the snapshot in CreateVolume since January 2025 too).
 
+use super::model::Snapshot;
 use super::query::Query;
-use super::{Refusal, State};
+use super::{Asked, Refusal, State};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,15 @@ impl Deed {
         self
     }
 
+    /// On a snapshot, of whose tags IAM knows only those of the caller's own account.
+    fn on_snapshot(self, snapshot: Option<&Snapshot>, caller: &str) -> Self {
+        let mut deed = self.on(snapshot.map(|snapshot| snapshot.tags_for(caller)).as_ref());
+        if let Some(snapshot) = snapshot {
+            deed.context.insert("ec2:Owner".to_owned(), snapshot.account.clone());
+        }
+        deed
+    }
+
     fn asking(mut self, tags: &Tags) -> Self {
         self.context.extend(tags.iter().map(|(key, value)| (format!("aws:RequestTag/{key}"), value.clone())));
         self
@@ -45,9 +55,9 @@ impl Deed {
 
 impl State {
     /// Whether the policy allows a call; with no policy everything is.
-    pub(crate) fn authorize(&mut self, region: &str, action: &str, query: &Query) -> Result<(), Refusal> {
-        let Some(policy) = self.policy.clone() else { return Ok(()) };
-        for deed in self.deeds(region, action, query) {
+    pub(crate) fn authorize(&mut self, asked: Asked<'_>, action: &str, query: &Query) -> Result<(), Refusal> {
+        let Some(policy) = self.policies.get(asked.account).cloned() else { return Ok(()) };
+        for deed in self.deeds(asked, action, query) {
             if !policy["Statement"].as_array().expect("statements").iter().any(|statement| allows(statement, &deed)) {
                 let said = format!(
                     "You are not authorized to perform this operation. {} on {}. Encoded authorization failure message: x",
@@ -59,16 +69,17 @@ impl State {
         Ok(())
     }
 
-    fn deeds(&mut self, region: &str, action: &str, query: &Query) -> Vec<Deed> {
-        let volume_arn = |id: &str| format!("arn:aws:ec2:{region}:123456789012:volume/{id}");
+    fn deeds(&mut self, asked: Asked<'_>, action: &str, query: &Query) -> Vec<Deed> {
+        let Asked { account, region, .. } = asked;
+        let volume_arn = |id: &str| format!("arn:aws:ec2:{region}:{account}:volume/{id}");
         let snapshot_arn = |id: &str| format!("arn:aws:ec2:{region}::snapshot/{id}");
         let (volume, snapshot) = (query.get("VolumeId").unwrap_or("new"), query.get("SnapshotId").unwrap_or("new"));
         let source = (query.get("SourceRegion").unwrap_or_default(), query.get("SourceSnapshotId").unwrap_or_default());
-        let source_tags = self.region(source.0).snapshots.get(source.1).map(|snapshot| snapshot.tags.clone());
+        let copied = self.region(source.0).snapshots.get(source.1).cloned();
         let (for_snapshot, for_volume) = (query.tags("snapshot"), query.tags("volume"));
         let here = self.region(region);
         let volume_tags = |id: &str| here.volumes.get(id).map(|volume| &volume.tags);
-        let snapshot_tags = here.snapshots.get(snapshot).map(|snapshot| &snapshot.tags);
+        let on_snapshot = |deed: Deed| deed.on_snapshot(here.snapshots.get(snapshot), account);
         let mut deeds = Vec::new();
         match action {
             "CreateSnapshot" => deeds.push(Deed::new(action, volume_arn(volume)).on(volume_tags(volume))),
@@ -76,7 +87,7 @@ impl State {
                 let machine = query.get("InstanceSpecification.InstanceId").unwrap_or_default();
                 let excluded = query.list("InstanceSpecification.ExcludeDataVolumeId");
                 let root = here.instances.get(machine).map(|instance| instance.root_device.clone());
-                deeds.push(Deed::new(action, format!("arn:aws:ec2:{region}:123456789012:instance/{machine}")));
+                deeds.push(Deed::new(action, format!("arn:aws:ec2:{region}:{account}:instance/{machine}")));
                 for one in here.volumes.values() {
                     let Some((on, device)) = &one.attached else { continue };
                     if on == machine && Some(device) != root.as_ref() && !excluded.contains(&one.id.as_str()) {
@@ -86,12 +97,14 @@ impl State {
             }
             "CopySnapshot" => {
                 let arn = format!("arn:aws:ec2:{}::snapshot/{}", source.0, source.1);
-                deeds.push(Deed::new(action, arn).on(source_tags.as_ref()));
+                deeds.push(Deed::new(action, arn).on_snapshot(copied.as_ref(), account));
             }
-            "DeleteSnapshot" => deeds.push(Deed::new(action, snapshot_arn(snapshot)).on(snapshot_tags)),
+            "DeleteSnapshot" | "ModifySnapshotAttribute" | "DescribeSnapshotAttribute" => {
+                deeds.push(on_snapshot(Deed::new(action, snapshot_arn(snapshot))));
+            }
             "DeleteVolume" => deeds.push(Deed::new(action, volume_arn(volume)).on(volume_tags(volume))),
             "CreateVolume" => {
-                deeds.push(Deed::new(action, snapshot_arn(snapshot)).on(snapshot_tags));
+                deeds.push(on_snapshot(Deed::new(action, snapshot_arn(snapshot))));
                 deeds.push(Deed::new(action, volume_arn("new")).asking(&for_volume));
                 deeds.extend(Deed::tagging(&volume_arn("new"), action, &for_volume));
             }

@@ -12,9 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 
-/// The region that a request was signed for: `Credential=KEY/DATE/REGION/ec2/aws4_request`.
-fn region(authorization: Option<&str>) -> Option<&str> {
-    authorization?.split_once("Credential=")?.1.split('/').nth(2)
+/// The access key and the region that a request was signed with: `Credential=KEY/DATE/REGION/ec2/aws4_request`.
+fn signed(authorization: Option<&str>) -> Option<(String, String)> {
+    let mut parts = authorization?.split_once("Credential=")?.1.split('/');
+    Some((parts.next()?.to_owned(), parts.nth(1)?.to_owned()))
 }
 
 impl std::fmt::Debug for Standin {
@@ -31,11 +32,10 @@ impl HttpClient for Standin {
 
 impl HttpConnector for Standin {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let region = region(request.headers().get("authorization")).map(str::to_owned);
-        let answer = match region {
-            Some(region) => self.answer(&region, request.body().bytes().expect("a body in memory")),
-            None => unsigned(),
-        };
+        let signed = signed(request.headers().get("authorization"));
+        let body = request.body().bytes().expect("a body in memory");
+        let answer =
+            signed.map_or_else(unsigned, |(key, region)| self.answer_to(&self.account_of(&key), &region, body));
         HttpConnectorFuture::ready(match answer {
             Some((status, body)) => Ok(HttpResponse::new(status.try_into().expect("a status"), body.into())),
             None => Err(ConnectorError::io("the connection was reset".into())),
@@ -73,12 +73,11 @@ impl Standin {
             let standin = self.clone();
             async move {
                 let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-                let region = region(authorization).map(str::to_owned);
+                let signed = signed(authorization);
                 let request_body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
-                let answer = match region {
-                    Some(region) => standin.answer(&region, &request_body),
-                    None => unsigned(),
-                };
+                let answer = signed.map_or_else(unsigned, |(key, region)| {
+                    standin.answer_to(&standin.account_of(&key), &region, &request_body)
+                });
                 // an answer that gets lost ends the connection: hyper does that when the service fails
                 tokio::time::sleep(standin.on_its_way(&request_body)).await;
                 let (status, body) = answer.ok_or_else(|| std::io::Error::other("the answer gets lost"))?;

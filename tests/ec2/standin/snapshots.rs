@@ -1,9 +1,9 @@
 //! Snapshots.
 
-use super::model::{Region, Snapshot};
+use super::model::{Region, Snapshot, default_key};
 use super::query::{Query, passes};
-use super::{Refusal, State, refuse};
-use std::collections::BTreeMap;
+use super::{Asked, Refusal, State, refuse};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Between two snapshots of one volume (`SnapshotCreationPerVolumeRateExceeded`).
@@ -36,8 +36,14 @@ impl Region {
     }
 }
 
+/// What is said of a snapshot that isn't there, or that one may not see.
+pub(super) fn unknown<T>(id: &str) -> Result<T, Refusal> {
+    refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."))
+}
+
 impl State {
-    fn begin(&mut self, now: Duration, region: &str, volume: &str, tags: BTreeMap<String, String>) -> Snapshot {
+    fn begin(&mut self, asked: Asked<'_>, volume: &str, tags: BTreeMap<String, String>) -> Snapshot {
+        let Asked { now, account, region } = asked;
         let id = self.new_id("snap");
         let settings = self.settings.clone();
         if let Some(folder) = &settings.folder {
@@ -47,6 +53,8 @@ impl State {
         let of = &region.volumes[volume];
         let snapshot = Snapshot {
             id,
+            account: account.to_owned(),
+            shared_with: BTreeSet::new(),
             volume: volume.to_owned(),
             gib: of.gib,
             kms: of.kms.clone(),
@@ -64,17 +72,19 @@ impl State {
         snapshot
     }
 
-    pub(crate) fn create_snapshot(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn create_snapshot(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let Asked { now, account, region } = asked;
         let volume = query.required("VolumeId")?.to_owned();
-        if !self.region(region).volumes.contains_key(&volume) {
+        if self.region(region).volumes.get(&volume).is_none_or(|volume| volume.account != account) {
             return refuse("InvalidVolume.NotFound", format!("The volume '{volume}' does not exist."));
         }
         self.region(region).may_begin(now, &volume)?;
-        Ok(self.begin(now, region, &volume, query.tags("snapshot")).xml(now, "status"))
+        Ok(self.begin(asked, &volume, query.tags("snapshot")).xml(now, "status", account))
     }
 
     /// All volumes of one instance but those left out, with one set of tags.
-    pub(crate) fn create_snapshots(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn create_snapshots(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let Asked { now, account, region } = asked;
         let instance = query.required("InstanceSpecification.InstanceId")?.to_owned();
         let excluded = query.list("InstanceSpecification.ExcludeDataVolumeId");
         let without_boot = query.get("InstanceSpecification.ExcludeBootVolume") == Some("true");
@@ -117,33 +127,40 @@ impl State {
         let tags = query.tags("snapshot");
         let made: String = wanted
             .iter()
-            .map(|volume| format!("<item>{}</item>", self.begin(now, region, volume, tags.clone()).xml(now, "state")))
+            .map(|volume| {
+                format!("<item>{}</item>", self.begin(asked, volume, tags.clone()).xml(now, "state", account))
+            })
             .collect();
         Ok(format!("<snapshotSet>{made}</snapshotSet>"))
     }
 
-    pub(crate) fn describe_snapshots(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
-        let ids = query.list("SnapshotId");
+    pub(crate) fn describe_snapshots(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let Asked { now, account, region } = asked;
+        let (ids, owners, restorable) = (query.list("SnapshotId"), query.list("Owner"), query.list("RestorableBy"));
         let mut found = Vec::new();
         let here = self.region(region);
         for id in &ids {
             // by id too a new snapshot may be unknown for a moment
             if here.snapshots.get(*id).is_none_or(|snapshot| now < snapshot.visible_at) {
-                return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."));
+                return unknown(id);
             }
         }
-        for snapshot in here.snapshots.values().filter(|snapshot| now >= snapshot.visible_at) {
+        // what one may not see is left out, also when it is asked for by its id
+        let seen = here.snapshots.values().filter(|one| now >= one.visible_at && one.is_visible_to(account));
+        for snapshot in seen.filter(|one| is_of(one, account, &owners) && is_restorable(one, account, &restorable)) {
             let field = |name: &str| match name {
                 "snapshot-id" => Some(vec![snapshot.id.clone()]),
                 "volume-id" => Some(vec![snapshot.volume.clone()]),
                 "status" => Some(vec![snapshot.status(now).to_owned()]),
+                "owner-id" => Some(vec![snapshot.account.clone()]),
                 _ => None,
             };
-            if (ids.is_empty() || ids.contains(&snapshot.id.as_str())) && passes(query, &snapshot.tags, field)? {
-                found.push(format!("<item>{}</item>", snapshot.xml(now, "status")));
+            let tags = snapshot.tags_for(account);
+            if (ids.is_empty() || ids.contains(&snapshot.id.as_str())) && passes(query, &tags, field)? {
+                found.push(format!("<item>{}</item>", snapshot.xml(now, "status", account)));
             }
         }
-        if ids.is_empty() && !query.list("Owner").contains(&"self") {
+        if ids.is_empty() && owners.is_empty() && restorable.is_empty() {
             // everybody's public ones; one stands for thousands
             found.push("<item><snapshotId>snap-0pub11c</snapshotId><volumeId>vol-ffffffff</volumeId><status>completed</status><ownerId>1</ownerId></item>".to_owned());
         }
@@ -151,15 +168,15 @@ impl State {
         Ok(format!("<snapshotSet>{}</snapshotSet>{token}", page.concat()))
     }
 
-    pub(crate) fn copy_snapshot(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn copy_snapshot(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let Asked { now, account, region } = asked;
         let (from, id) = (query.required("SourceRegion")?.to_owned(), query.required("SourceSnapshotId")?.to_owned());
-        let Some(source) = self.region(&from).snapshots.get(&id).cloned() else {
-            return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."));
-        };
+        let source = self.region(&from).snapshots.get(&id).filter(|source| source.is_visible_to(account)).cloned();
+        let Some(source) = source else { return unknown(&id) };
         if source.status(now) != "completed" {
             return refuse("IncorrectState", format!("Snapshot '{id}' is not 'completed'"));
         }
-        let running = |snapshot: &&Snapshot| snapshot.volume == COPIED && snapshot.status(now) == "pending";
+        let running = |one: &&Snapshot| one.account == account && one.volume == COPIED && one.status(now) == "pending";
         if self.region(region).snapshots.values().filter(running).count() >= MOST_COPIES {
             return refuse(
                 "ResourceLimitExceeded",
@@ -170,20 +187,29 @@ impl State {
         if let Some(folder) = &self.settings.folder {
             copy(&folder.join(format!("{id}.img")), &folder.join(format!("{new}.img")));
         }
+        // an encrypted one is encrypted anew, with the account's own key where none is given
+        let encrypted = source.kms.is_some() || query.get("Encrypted") == Some("true");
+        let key = query.get("KmsKeyId").map(str::to_owned);
+        let key = key.or_else(|| encrypted.then(|| default_key(region, account)));
+        let readable = source.kms.as_ref().is_none_or(|key| self.region(&from).may_use(key, account));
+        let failure = match &key {
+            Some(key) if key.contains("disabled") => Some("the key is disabled"),
+            _ if !readable => Some("Given key ID is not accessible"),
+            _ => None,
+        };
         let made = Snapshot {
             id: new,
+            account: account.to_owned(),
+            shared_with: BTreeSet::new(),
             volume: COPIED.to_owned(),
-            kms: query.get("KmsKeyId").map(str::to_owned).or(source.kms.clone()),
+            kms: key,
             tags: query.tags("snapshot"), // those of the source are not copied
             started: now,
             started_at: self.settings.began + now,
             visible_at: now + self.settings.hidden_for,
             takes: self.settings.snapshot_takes,
             // EC2 asks for the key after it has answered
-            ends_in_error: query
-                .get("KmsKeyId")
-                .filter(|key| key.contains("disabled"))
-                .map(|_| "the key is disabled".into()),
+            ends_in_error: failure.map(str::to_owned),
             locked: false,
             image: None,
             ..source
@@ -193,20 +219,21 @@ impl State {
         Ok(format!("<snapshotId>{id}</snapshotId>"))
     }
 
-    pub(crate) fn delete_snapshot(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn delete_snapshot(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
         let id = query.required("SnapshotId")?.to_owned();
-        let here = self.region(region);
+        self.owned(asked, &id)?;
+        let here = self.region(asked.region);
         match here.snapshots.get(&id) {
-            None => return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist.")),
+            None => return unknown(&id),
+            // that it is refused is documented, its code isn't
             Some(snapshot) if snapshot.locked => {
-                return refuse("SnapshotLocked", format!("The snapshot '{id}' is locked and can't be deleted."));
+                return refuse("OperationNotPermitted", format!("The snapshot '{id}' is locked and can't be deleted."));
             }
             Some(Snapshot { image: Some(image), .. }) => {
                 return refuse("InvalidSnapshot.InUse", format!("The snapshot {id} is currently in use by {image}"));
             }
             Some(_) => (),
         }
-        _ = now;
         here.snapshots.remove(&id);
         if let Some(folder) = &self.settings.folder {
             std::fs::remove_file(folder.join(format!("{id}.img"))).ok();
@@ -216,15 +243,16 @@ impl State {
 }
 
 impl State {
-    pub(crate) fn describe_locks(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn describe_locks(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
         let mut found = Vec::new();
-        for snapshot in self.region(region).snapshots.values().filter(|snapshot| snapshot.locked) {
+        let ours = self.region(asked.region).snapshots.values().filter(|one| one.account == asked.account);
+        for snapshot in ours.filter(|one| one.locked) {
             let field = |name: &str| (name == "snapshot-id").then(|| vec![snapshot.id.clone()]);
             if passes(query, &BTreeMap::new(), field)? {
                 found.push(format!(
-                    "<item><ownerId>123456789012</ownerId><snapshotId>{}</snapshotId><lockState>compliance</lockState>\
+                    "<item><ownerId>{}</ownerId><snapshotId>{}</snapshotId><lockState>compliance</lockState>\
                      <lockExpiresOn>2027-11-20T10:00:00.000Z</lockExpiresOn></item>",
-                    snapshot.id
+                    snapshot.account, snapshot.id
                 ));
             }
         }
@@ -232,9 +260,9 @@ impl State {
         Ok(format!("<snapshotSet>{}</snapshotSet>{token}", page.concat()))
     }
 
-    pub(crate) fn describe_images(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn describe_images(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
         let mut found = Vec::new();
-        for snapshot in self.region(region).snapshots.values() {
+        for snapshot in self.region(asked.region).snapshots.values().filter(|one| one.account == asked.account) {
             let Some(image) = &snapshot.image else { continue };
             let field = |name: &str| (name == "block-device-mapping.snapshot-id").then(|| vec![snapshot.id.clone()]);
             if passes(query, &BTreeMap::new(), field)? {
@@ -248,6 +276,20 @@ impl State {
         let (page, token) = query.page("ImageId", found)?;
         Ok(format!("<imagesSet>{}</imagesSet>{token}", page.concat()))
     }
+}
+
+/// Whether a snapshot is one of these owners'.
+fn is_of(snapshot: &Snapshot, viewer: &str, owners: &[&str]) -> bool {
+    owners.is_empty() || owners.iter().any(|owner| snapshot.account == if *owner == "self" { viewer } else { owner })
+}
+
+/// Whether these may make volumes of it. Of other accounts than one's own only the owner is told.
+fn is_restorable(snapshot: &Snapshot, viewer: &str, by: &[&str]) -> bool {
+    let may = |account: &&str| match *account {
+        "self" => snapshot.is_visible_to(viewer),
+        account => snapshot.account == viewer && snapshot.is_visible_to(account),
+    };
+    by.is_empty() || by.iter().any(may)
 }
 
 /// What a copy says its volume is: an id that means nothing.

@@ -1,19 +1,19 @@
 //! Volumes and tags.
 
-use super::model::Volume;
+use super::model::{Volume, default_key};
 use super::query::{Query, passes};
-use super::{Refusal, State, refuse, snapshots};
-use std::time::Duration;
+use super::{Asked, Refusal, State, refuse, snapshots};
 
 impl State {
-    pub(crate) fn describe_volumes(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
-        let ids = query.list("VolumeId");
-        let here = self.region(region);
-        if let Some(missing) = ids.iter().find(|id| !here.volumes.contains_key(**id)) {
+    pub(crate) fn describe_volumes(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let (now, ids) = (asked.now, query.list("VolumeId"));
+        let here = self.region(asked.region);
+        let is_ours = |volume: &&Volume| volume.account == asked.account;
+        if let Some(missing) = ids.iter().find(|id| here.volumes.get(**id).filter(is_ours).is_none()) {
             return refuse("InvalidVolume.NotFound", format!("The volume '{missing}' does not exist."));
         }
         let mut found = Vec::new();
-        for volume in here.volumes.values() {
+        for volume in here.volumes.values().filter(is_ours) {
             let field = |name: &str| match name {
                 "volume-id" => Some(vec![volume.id.clone()]),
                 "status" => Some(vec![volume.status(now).to_owned()]),
@@ -30,7 +30,8 @@ impl State {
         Ok(format!("<volumeSet>{}</volumeSet>{token}", page.concat()))
     }
 
-    pub(crate) fn create_volume(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn create_volume(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let Asked { now, region, .. } = asked;
         let zone = match (query.get("AvailabilityZone"), query.get("AvailabilityZoneId")) {
             (Some(zone), None) => zone.to_owned(),
             (None, Some(id)) => match self.region(region).zones.iter().find(|(_, of)| of == id) {
@@ -55,7 +56,7 @@ impl State {
                 None => refuse("InvalidVolume.NotFound", format!("The volume '{id}' does not exist.")),
             };
         }
-        let volume = self.made(now, region, zone, query)?;
+        let (volume, usable) = self.made(asked, zone, query)?;
         if let Some(folder) = self.settings.folder.clone() {
             let file = |id: &str| folder.join(format!("{id}.img"));
             match &volume.snapshot {
@@ -71,16 +72,22 @@ impl State {
             here.tokens.insert(token.to_owned(), (told, volume.id.clone()));
         }
         let xml = here.volume_xml(&volume, now);
-        here.volumes.insert(volume.id.clone(), volume);
+        // EC2 asks for the key after it has answered, and then the volume is gone
+        if usable {
+            here.volumes.insert(volume.id.clone(), volume);
+        }
         Ok(xml)
     }
 
-    /// A volume as CreateVolume makes it: of a snapshot it takes the data and the encryption, and nothing else.
-    fn made(&mut self, now: Duration, region: &str, zone: String, query: &Query) -> Result<Volume, Refusal> {
+    /// A volume as CreateVolume makes it: of a snapshot it takes the data and the encryption, and nothing else. And whether its
+    /// keys can be used.
+    fn made(&mut self, asked: Asked<'_>, zone: String, query: &Query) -> Result<(Volume, bool), Refusal> {
+        let Asked { now, account, region } = asked;
         let snapshot = match query.get("SnapshotId") {
             None => None,
             Some(id) => match self.region(region).snapshots.get(id).cloned() {
-                None => return refuse("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist.")),
+                Some(snapshot) if !snapshot.is_visible_to(account) => return snapshots::unknown(id),
+                None => return snapshots::unknown(id),
                 Some(snapshot) if snapshot.status(now) != "completed" => {
                     return refuse("IncorrectState", format!("Snapshot '{id}' is not 'completed'"));
                 }
@@ -98,10 +105,14 @@ impl State {
         let kind = query.get("VolumeType").unwrap_or("gp2").to_owned();
         let (iops, throughput) = speed(&kind, gib, query.number("Iops")?, query.number("Throughput")?)?;
         let key = query.get("KmsKeyId").map(str::to_owned);
-        let by_default = (query.get("Encrypted") == Some("true")).then(|| "arn:aws:kms:::key/aws-ebs".to_owned());
-        let kms = key.or(snapshot.as_ref().and_then(|snapshot| snapshot.kms.clone())).or(by_default);
-        Ok(Volume {
+        let by_default = (query.get("Encrypted") == Some("true")).then(|| default_key(region, account));
+        let of_snapshot = snapshot.as_ref().and_then(|snapshot| snapshot.kms.clone());
+        let kms = key.or_else(|| of_snapshot.clone()).or(by_default);
+        let here = self.region(region);
+        let usable = [&of_snapshot, &kms].into_iter().flatten().all(|key| here.may_use(key, account));
+        let volume = Volume {
             id: self.new_id("vol"),
+            account: account.to_owned(),
             gib,
             kind,
             iops,
@@ -113,13 +124,15 @@ impl State {
             tags: query.tags("volume"),
             available_at: now + self.settings.volume_takes,
             breaks_snapshots: None,
-        })
+        };
+        Ok((volume, usable))
     }
 
-    pub(crate) fn delete_volume(&mut self, now: Duration, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn delete_volume(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
+        let now = asked.now;
         let id = query.required("VolumeId")?.to_owned();
-        let here = self.region(region);
-        match here.volumes.get(&id) {
+        let here = self.region(asked.region);
+        match here.volumes.get(&id).filter(|volume| volume.account == asked.account) {
             None => return refuse("InvalidVolume.NotFound", format!("The volume '{id}' does not exist.")),
             Some(volume) if volume.attached.is_some() => {
                 return refuse("VolumeInUse", format!("Volume {id} is currently attached"));
@@ -138,13 +151,20 @@ impl State {
         Ok("<return>true</return>".to_owned())
     }
 
-    pub(crate) fn create_tags(&mut self, region: &str, query: &Query) -> Result<String, Refusal> {
+    pub(crate) fn create_tags(&mut self, asked: Asked<'_>, query: &Query) -> Result<String, Refusal> {
         let tags = query.pairs("Tag");
-        let here = self.region(region);
+        let here = self.region(asked.region);
         for id in query.list("ResourceId") {
             let of = match id.split_once('-') {
-                Some(("vol", _)) => here.volumes.get_mut(id).map(|volume| &mut volume.tags),
-                _ => here.snapshots.get_mut(id).map(|snapshot| &mut snapshot.tags),
+                Some(("vol", _)) => here
+                    .volumes
+                    .get_mut(id)
+                    .filter(|volume| volume.account == asked.account)
+                    .map(|volume| &mut volume.tags),
+                _ => {
+                    let snapshot = here.snapshots.get_mut(id).filter(|snapshot| snapshot.account == asked.account);
+                    snapshot.map(|snapshot| &mut snapshot.tags)
+                }
             };
             match of {
                 Some(of) => of.extend(tags.clone()),
