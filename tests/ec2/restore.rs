@@ -6,7 +6,7 @@ use kubectl_backup::id::BackupId;
 use kubectl_backup::report::Events;
 use kubectl_backup::rules::volumes::Zone;
 use kubectl_backup::volumes::record::VolumeCopy;
-use kubectl_backup::volumes::restore::{Examined, Options, Request, Volumes, Wish, examine_with, make};
+use kubectl_backup::volumes::restore::{Examined, Options, Request, Volumes, Way, Wish, examine_with, make};
 use kubectl_backup::volumes::{Error, Place};
 use std::time::Duration;
 
@@ -62,14 +62,32 @@ fn backup_id() -> BackupId {
 
 /// What a plan says of volumes.
 async fn examined(world: &World, copies: &[VolumeCopy], place: &Place, options: &Options) -> Result<Examined, Error> {
+    examined_as(&Way::Made(String::new()), world, copies, place, options).await
+}
+
+async fn examined_as(
+    way: &Way,
+    world: &World,
+    copies: &[VolumeCopy],
+    place: &Place,
+    options: &Options,
+) -> Result<Examined, Error> {
     let wish = |copy: &VolumeCopy| Wish {
         copy: copy.clone(),
         namespace: "shop".into(),
         volume: copy.volume.clone(),
         there: None,
         zone: String::new(),
+        way: way.clone(),
     };
     examine_with(world.client(), place, &backup_id(), options, copies.iter().map(wish).collect()).await
+}
+
+/// How many snapshots can be used in this way.
+pub(crate) async fn usable(world: &World, copies: &[VolumeCopy], way: &Way) -> Result<usize, Error> {
+    let found = examined_as(way, world, copies, &place(&["eu-central-1a"]), &Options::default()).await?;
+    assert!(found.wishes.iter().all(|wish| wish.zone.is_empty() == matches!(way, Way::Filled(_))));
+    Ok(found.wishes.len())
 }
 
 /// Restores into the same cluster, as things were.
