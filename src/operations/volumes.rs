@@ -17,7 +17,7 @@ use crate::pipeline::plan::Plan;
 use crate::pipeline::{Error, until_cancelled};
 use crate::report::{Events, Problem, one_line};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::verdict::{Skip, Verdict};
+use crate::rules::verdict::Verdict;
 use crate::rules::volumes::restored::{self, Filling, NewVolume, Restored};
 use crate::store::Store;
 use crate::volumes::Ec2;
@@ -245,7 +245,7 @@ impl<'a> Wishes<'a> {
                 backup.index.frame(entry).kind.is("persistentvolumes") && entry.name() == wish.volume
             });
             if let Some(number) = number {
-                plan.decide(number, Verdict::Skip(Skip::NeverRestored("the data on it can't be restored")));
+                plan.leave_out(backup, number, "the data on it can't be restored");
             }
             let message = format!(
                 "the data on its volume can't be restored: {why}. It waits for a PersistentVolume `{}`, and pods that mount it \

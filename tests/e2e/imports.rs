@@ -127,6 +127,13 @@ fn a_claim_that_waits_for_its_first_pod_has_its_data_then() {
     let items: Vec<&Value> = restored["items"].as_array().expect("items").iter().filter(of_import).collect();
     assert!(items.len() == 2 && items.iter().all(|item| item["uid"].is_string()), "undo finds them: {items:?}");
     assert_eq!(helpers(name).len(), 2);
+    let undone = own.run(&["undo", "--yes", "-o", "json"]).exits(0).json();
+    let deleted = |item: &&Value| item["verdict"] == "deleted";
+    assert_eq!(undone["items"].as_array().expect("items").iter().filter(deleted).count(), 2, "{undone}");
+    eventually("them to go", || helpers(name).is_empty().then_some(()));
+    kubectl(A, &["delete", "pvc", "data", "-n", name, "--timeout=60s"]).exits(0);
+
+    own.run(&["restore", &id, "pvc/data", "--yes", "-o", "json"]).exits(0);
     // they are no business of a backup
     let told = own.run(&["ns", name, "-o", "json", "--volumes=skip"]).exits(0).json();
     let held = own.run(&["show", told["id"].as_str().expect("an id"), "-o", "json"]).exits(0).stdout;
@@ -138,8 +145,25 @@ fn a_claim_that_waits_for_its_first_pod_has_its_data_then() {
     eventually("what the claim was filled from to go", || helpers(name).is_empty().then_some(()));
 }
 
+/// Keeps the driver from seeing a snapshot, or from using it, as long as this is there.
+struct Kept(PathBuf);
+
+impl Kept {
+    fn from(how: &str, snapshot: &str) -> Self {
+        let file = PathBuf::from(world().of(A, "STATE")).join(format!("volumes/ebs/{snapshot}.{how}"));
+        std::fs::write(&file, "").expect("a file");
+        Self(file)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).expect("the file");
+    }
+}
+
 #[test]
-fn promise_2_what_the_driver_says_of_a_claim_it_may_not_fill_is_told() {
+fn promise_2_what_the_driver_says_of_a_snapshot_it_may_not_use_is_told() {
     let own = Installed::new("imports-denied");
     let namespace = TempNamespace::new(A, "imports-denied");
     let name = &namespace.name;
@@ -150,12 +174,19 @@ fn promise_2_what_the_driver_says_of_a_claim_it_may_not_fill_is_told() {
     let id = told["id"].as_str().expect("an id").to_owned();
     let snapshot = own.report(&id)["volumes"][0]["snapshot"]["id"].as_str().expect("an id").to_owned();
     namespace.delete();
-    let denied = PathBuf::from(world().of(A, "STATE")).join(format!("volumes/ebs/{snapshot}.denied"));
-    std::fs::write(&denied, "").expect("a file");
+    // what it doesn't see ends the restore before anything is written
+    let hidden = Kept::from("hidden", &snapshot);
+    let ran = own.run(&["restore", &id, "--yes"]).exits(1);
+    ran.says(&["ebs.csi.aws.com says:", "can not find snapshot", "nothing was written", "--import-snapshots=false"]);
+    kubectl(A, &["get", "namespace", name]).exits(1);
+    eventually("what was made for the import to go", || helpers(name).is_empty().then_some(()));
+    drop(hidden);
+    // what it may not use is known only when it makes the volume
+    let denied = Kept::from("denied", &snapshot);
     let restored = own.run(&["restore", &id, "--yes", "-o", "json"]).exits(3).json();
     let problems = restored["problems"].to_string();
     let parts = ["UnauthorizedOperation: the role may not use", "--import-snapshots=false", "docs/volumes.md"];
     assert!(parts.iter().all(|part| problems.contains(part)), "{problems}");
-    std::fs::remove_file(&denied).expect("the file");
+    drop(denied);
     is_bound(name, "data"); // the driver goes on by itself
 }

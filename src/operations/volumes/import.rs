@@ -10,7 +10,7 @@ use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
 use crate::report::{Events, Problem};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::verdict::{Skip, Verdict};
+use crate::rules::verdict::Verdict;
 use crate::rules::volumes::import::{Offer, Saved, import};
 use crate::store::Store;
 use crate::volumes::import::{Ending, Filled, Imports, contents, is_served, snapshots};
@@ -176,7 +176,7 @@ pub(super) async fn leave_volumes(
             }
         });
         if has_another {
-            plan.decide(number, Verdict::Skip(Skip::NeverRestored("its claim has another volume")));
+            plan.leave_out(backup, number, "its claim has another volume");
         }
     }
     Ok(())
@@ -192,7 +192,7 @@ pub(super) fn leave_volumes_of(filled: &[Wish], backup: &Backup, plan: &mut Plan
         index.frame(entry).kind.is(VOLUMES) && of.contains(entry.name()) && is_created(plan, *number)
     });
     for number in numbers.collect::<Vec<_>>() {
-        plan.decide(number, Verdict::Skip(Skip::NeverRestored("the CSI driver makes a volume for its claim")));
+        plan.leave_out(backup, number, "the CSI driver makes a volume for its claim");
     }
 }
 

@@ -184,7 +184,7 @@ type of struct {
 
 func (d *driver) snapshot(id string) *csi.Snapshot {
 	there, err := os.Stat(d.file(id))
-	if err != nil {
+	if _, hidden := os.Stat(d.beside(id, "hidden")); err != nil || hidden == nil {
 		return nil
 	}
 	noted := of{Taken: there.ModTime()}
