@@ -16,7 +16,7 @@ use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::{Error, until_cancelled};
 use crate::report::{Events, Problem, one_line};
-use crate::resource::{Kind, ObjectName};
+use crate::resource::{Kind, ObjectName, check_namespace, check_object_name};
 use crate::rules::verdict::Verdict;
 use crate::rules::volumes::restored::{self, Filling, NewVolume, Restored};
 use crate::store::Store;
@@ -114,7 +114,12 @@ impl Target<'_> {
         self.object(key, &ObjectName::new(None, name)).await
     }
 
+    /// An object of the target. What an archive gives as a name and can't be one, nothing has.
     async fn object(&self, key: &str, name: &ObjectName) -> anyhow::Result<Option<Value>> {
+        let namespace = name.namespace.as_deref().map_or(Ok(()), check_namespace);
+        if namespace.and_then(|()| check_object_name(&name.name)).is_err() {
+            return Ok(None);
+        }
         let found = self.cluster.get(self.kind(key)?, name).await?;
         Ok(found.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
     }

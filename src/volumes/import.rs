@@ -202,23 +202,28 @@ impl Imports {
         })
     }
 
-    /// Makes one of them; one that an earlier try of this restore has made is as good.
+    /// Makes one of them. One that an earlier try of this restore has made is as good, and one that it took back goes first.
     async fn make(&self, kind: Kind, name: ObjectName, object: Value, one: Filled) -> Result<(), Error> {
-        let body = Bytes::from(object.to_string());
-        let Created::Exists = self.cluster.create(&kind, &name, body).await? else { return Ok(()) };
-        let there = self.get(&kind, &name).await?.unwrap_or_default();
-        let is_same = |pointer: &str| there.pointer(pointer) == object.pointer(pointer);
-        let same = self.is_own(&there)
-            && ["/spec/source", "/spec/deletionPolicy", "/spec/driver"].into_iter().all(is_same)
-            && there.pointer("/metadata/deletionTimestamp").is_none();
-        if same {
-            return Ok(());
+        let begun = Instant::now();
+        loop {
+            let body = Bytes::from(object.to_string());
+            let Created::Exists = self.cluster.create(&kind, &name, body).await? else { return Ok(()) };
+            let Some(there) = self.get(&kind, &name).await? else { continue };
+            let is_same = |pointer: &str| there.pointer(pointer) == object.pointer(pointer);
+            let same = self.is_own(&there)
+                && ["/spec/source", "/spec/deletionPolicy", "/spec/driver"].into_iter().all(is_same);
+            let is_going = there.pointer("/metadata/deletionTimestamp").is_some();
+            if same && !is_going {
+                return Ok(());
+            }
+            if !same || begun.elapsed() > READY {
+                let claim = one.claim();
+                let text =
+                    format!("there is another {} `{name}` already, and claim `{claim}` needs its own", kind.kind);
+                return Err(Error::Setting(text));
+            }
+            sleep(LOOKS).await;
         }
-        let claim = one.claim();
-        Err(Error::Setting(format!(
-            "there is another {} `{name}` already, and claim `{claim}` needs its own",
-            kind.kind
-        )))
     }
 
     fn is_own(&self, object: &Value) -> bool {

@@ -130,8 +130,9 @@ fn a_claim_that_waits_for_its_first_pod_has_its_data_then() {
     let undone = own.run(&["undo", "--yes", "-o", "json"]).exits(0).json();
     let deleted = |item: &&Value| item["verdict"] == "deleted";
     assert_eq!(undone["items"].as_array().expect("items").iter().filter(deleted).count(), 2, "{undone}");
-    eventually("them to go", || helpers(name).is_empty().then_some(()));
+    // the controller keeps a VolumeSnapshot as long as a claim waits for it, and that is kept by an undo of all
     kubectl(A, &["delete", "pvc", "data", "-n", name, "--timeout=60s"]).exits(0);
+    eventually("them to go", || helpers(name).is_empty().then_some(()));
 
     own.run(&["restore", &id, "pvc/data", "--yes", "-o", "json"]).exits(0);
     // they are no business of a backup

@@ -138,6 +138,19 @@ async fn a_snapshot_is_imported_once_whatever_answers_get_lost_and_is_retained()
     let (place, snapshot) = all(&api, "volumesnapshots").remove(0);
     assert_eq!(place, "shop/kubectl-backup-data");
     assert_eq!(snapshot["spec"]["source"], json!({"volumeSnapshotContentName": "kubectl-backup-data"}));
+    // one that goes is waited for, and made anew
+    let going = |one: &mut Value| {
+        one["metadata"]["finalizers"] = json!(["a"]);
+        one["metadata"]["deletionTimestamp"] = json!("2026-11-20T10:00:00Z");
+    };
+    write(&api, "volumesnapshotcontents", "kubectl-backup-data", going);
+    let gone = api.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        gone.state().world.delete("volumesnapshotcontents", "kubectl-backup-data");
+    });
+    made(&api, &imports, &claims).await.unwrap();
+    assert!(all(&api, "volumesnapshotcontents")[0].1["metadata"].get("deletionTimestamp").is_none());
     // another's of that name is not taken
     write(&api, "volumesnapshotcontents", "kubectl-backup-wal", |one| one["metadata"]["labels"] = json!({}));
     let error = imports.prepare(&claims, std::future::pending()).await.unwrap_err().to_string();

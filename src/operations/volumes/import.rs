@@ -141,7 +141,7 @@ async fn homes(target: &Target<'_>, backup: &Backup, plan: &Plan, wishes: &[Wish
             .then(|| plan.adaptation.target(kind, &index.object_name(entry)).name)
     });
     let mut homes: BTreeSet<String> = created.collect();
-    for wish in wishes {
+    for wish in wishes.iter() {
         if !homes.contains(&wish.namespace) && target.get("namespaces", &wish.namespace).await?.is_some() {
             homes.insert(wish.namespace.clone());
         }
@@ -157,15 +157,9 @@ pub(super) async fn leave_volumes(
     copies: &[&VolumeCopy],
     plan: &mut Plan,
 ) -> anyhow::Result<()> {
-    let index = &backup.index;
+    let created = created_volumes(backup, plan);
     for copy in copies {
-        let is_its = |number: &usize| {
-            let entry = &index.entries()[*number];
-            index.frame(entry).kind.is(VOLUMES) && entry.name() == copy.volume
-        };
-        let Some(number) = (0..index.entries().len()).find(is_its).filter(|number| is_created(plan, *number)) else {
-            continue;
-        };
+        let Some(number) = created.get(copy.volume.as_str()).copied() else { continue };
         let namespace = plan.adaptation.mapping().target(&copy.namespace).to_owned();
         let claim = target.object(CLAIMS, &ObjectName::new(Some(&namespace), &copy.claim)).await?;
         let has_another = claim.is_some_and(|claim| {
@@ -183,17 +177,21 @@ pub(super) async fn leave_volumes(
 }
 
 /// Leaves out the PersistentVolumes of claims that the driver fills.
-pub(super) fn leave_volumes_of(filled: &[Wish], backup: &Backup, plan: &mut Plan) {
-    let index = &backup.index;
-    let of: BTreeSet<&str> =
-        filled.iter().filter(|wish| matches!(wish.way, Way::Filled(_))).map(|wish| wish.copy.volume.as_str()).collect();
-    let numbers = (0..index.entries().len()).filter(|number| {
-        let entry = &index.entries()[*number];
-        index.frame(entry).kind.is(VOLUMES) && of.contains(entry.name()) && is_created(plan, *number)
-    });
-    for number in numbers.collect::<Vec<_>>() {
-        plan.leave_out(backup, number, "the CSI driver makes a volume for its claim");
+pub(super) fn leave_volumes_of(wishes: &[Wish], backup: &Backup, plan: &mut Plan) {
+    let created = created_volumes(backup, plan);
+    for wish in wishes.iter().filter(|wish| matches!(wish.way, Way::Filled(_))) {
+        if let Some(number) = created.get(wish.copy.volume.as_str()) {
+            plan.leave_out(backup, *number, "the CSI driver makes a volume for its claim");
+        }
     }
+}
+
+/// The numbers of the PersistentVolumes that are to be created, by name.
+fn created_volumes<'a>(backup: &'a Backup, plan: &Plan) -> BTreeMap<&'a str, usize> {
+    let entries = backup.index.entries().iter().enumerate();
+    let volumes =
+        entries.filter(|(number, entry)| backup.index.frame(entry).kind.is(VOLUMES) && is_created(plan, *number));
+    volumes.map(|(number, entry)| (entry.name(), number)).collect()
 }
 
 /// What a restore tells of its imports.
