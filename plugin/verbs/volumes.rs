@@ -86,6 +86,19 @@ pub(crate) struct RestoreArgs {
     /// Encrypt volumes with this KMS key: its id, alias or ARN
     #[arg(long, value_name = "KEY")]
     kms_key: Option<String>,
+    /// Let the CSI driver make a claim's volume from its snapshot, where that comes to the same volume; with
+    /// --import-snapshots=false EC2 is asked for all of them
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    import_snapshots: bool,
 }
 
 impl RestoreArgs {
@@ -101,6 +114,7 @@ impl RestoreArgs {
             volume_type: self.volume_type.clone(),
             iops: self.iops,
             kms_key: self.kms_key.clone(),
+            no_import: !self.import_snapshots,
         }
     }
 }

@@ -14,12 +14,12 @@ use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
-use crate::pipeline::apply::{Apply, Restored};
+use crate::pipeline::apply::Apply;
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
 use crate::pipeline::{Error, catalog, until_cancelled};
-use crate::report::{Events, Phase, Problem};
+use crate::report::{Phase, Problem};
 use crate::rules::adapt::AdaptOptions;
 use crate::rules::mapping::NamespaceMapping;
 use crate::rules::restorable::Protected;
@@ -163,7 +163,9 @@ async fn restore(
     events.phase(Phase::Verifying);
     let mut plan = Box::pin(plan::make(cluster, store, request, &events)).await?;
     let mut wishes = Wishes::find(task, &backup, &plan, id, store).await.context("looking for saved volumes")?;
-    wishes.examine(cluster, &backup, &mut plan, task.dry_run).await.context("looking at the snapshots of volumes")?;
+    let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
+    let examining = Box::pin(wishes.examine(&target, store, &backup, &mut plan, task.dry_run));
+    examining.await.context("looking at the snapshots of volumes")?;
     plan.note_given_back(&backup, |claim| wishes.has(claim));
     plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
@@ -176,28 +178,31 @@ async fn restore(
     approval::begin(id, &plan, &wishes.problems, home, context).await?;
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
-    let begun = begun::note(id, started, &identity.uid, &backup, &plan, home, context);
-    begun.await.context("noting that it begins")?;
+    let (uid, besides) = (identity.uid.as_str(), wishes.creates());
+    let begins = begun::Begins { id, started, cluster: uid, backup: &backup, plan: &plan, besides };
+    begins.note(home, context).await.context("noting that it begins")?;
     events.phase(Phase::Restoring);
-    let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
     makes_volumes.store(!wishes.is_empty(), Ordering::Relaxed);
     let problems = approval::problems(&earlier, std::mem::take(&mut wishes.problems));
-    let volumes = Box::pin(wishes.make(&target, store, &backup, &plan.adaptation, context, &events));
-    let volumes = volumes.await.context("making volumes")?;
+    let stage = volumes::Stage { target: &target, store, backup: &backup, context, events: &events };
+    let making = Box::pin(wishes.make(&stage, &plan.adaptation));
+    let volumes = making.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
-    let before = approval::done_before(&earlier, &plan);
-    let writing = Box::pin(carry_out(cluster, store, &backup, &mut plan, &before, &events, context));
-    let restored = until_cancelled(&context.cancel, writing).await;
-    volumes.settle(&target, &events).await;
+    let (before, owners) = (approval::done_before(&earlier, &plan), std::mem::take(&mut plan.owners));
+    let cancel = &context.cancel;
+    let apply = Apply { cluster, store, backup: &backup, plan: &plan, events: &events, cancel };
+    let writing = Box::pin(apply.run(owners, &before, volumes.before_claims()));
+    let restored = until_cancelled(cancel, writing).await.context("restoring");
+    let settled = Box::pin(volumes.settle(&stage, restored.is_ok())).await;
     let mut restored = restored?;
-    restored.problems.extend(problems);
+    restored.problems.extend(problems.into_iter().chain(settled.problems));
+    restored.notes.extend(settled.notes);
     restored.add(before);
     restored.stays.extend(volumes.stays());
-    let told = outcome::Told::new(&backup, &plan, restored, false);
+    let told = outcome::Told::new(&backup, &plan, restored, false).with(settled.items);
     let json = told.json()?;
     if let Some(store) = home {
-        let cluster = &identity.uid;
-        let run = outcome::Run { id, started, cluster, safety, store, context, events: &events, log: &log };
+        let run = outcome::Run { id, started, cluster: uid, safety, store, context, events: &events, log: &log };
         run.record(&told, json.clone()).await.context("storing the restore's record")?;
     }
     Ok(told.done(json))
@@ -224,21 +229,6 @@ async fn tried_out(
         problems.extend(check.all(plan).await?);
     }
     outcome::planned(check.backup, plan, problems)
-}
-
-/// Writes what the plan says. Nothing that exists was touched before this.
-async fn carry_out(
-    cluster: &Cluster,
-    store: &dyn Store,
-    backup: &Backup,
-    plan: &mut Plan,
-    before: &Restored,
-    events: &Events,
-    context: &Context,
-) -> anyhow::Result<Restored> {
-    let owners = std::mem::take(&mut plan.owners);
-    let apply = Apply { cluster, store, backup, plan, events, cancel: &context.cancel };
-    apply.run(owners, before).await.context("restoring")
 }
 
 /// `--existing=fail`: nothing is written where anything differs.

@@ -1,9 +1,12 @@
 //! What backups and restores do about volumes at their ends.
 
+mod import;
+
 use super::Context;
 use super::backup::Standing;
 use super::restore::{DryRun, RestoreTask};
 use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
+use crate::archive::record::Create;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
@@ -11,15 +14,16 @@ use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::{Error, catalog};
+use crate::pipeline::{Error, catalog, until_cancelled};
 use crate::report::{Events, Problem, one_line};
-use crate::resource::{Kind, ObjectName};
-use crate::rules::verdict::{Skip, Verdict};
-use crate::rules::volumes::restored::{self, NewVolume, Restored};
+use crate::resource::{Kind, ObjectName, check_namespace, check_object_name};
+use crate::rules::verdict::Verdict;
+use crate::rules::volumes::restored::{self, Filling, NewVolume, Restored};
 use crate::store::Store;
 use crate::volumes::Ec2;
+use crate::volumes::import::Filled;
 use crate::volumes::record::VolumeCopy;
-use crate::volumes::restore::{self, Data, Wish};
+use crate::volumes::restore::{self, Data, Way, Wish};
 use crate::volumes::snapshot::Snapshots;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -28,6 +32,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+pub(super) use import::Told;
 
 /// Characters that the value of a tag in AWS may have.
 const TAG_VALUE: usize = 256;
@@ -121,15 +127,47 @@ pub(super) struct Target<'a> {
 impl Target<'_> {
     /// The kind of PersistentVolumes.
     fn volumes(&self) -> anyhow::Result<&Kind> {
-        let served = self.discovery.get("persistentvolumes").context("the API server serves no PersistentVolumes")?;
+        self.kind("persistentvolumes")
+    }
+
+    fn kind(&self, key: &str) -> anyhow::Result<&Kind> {
+        let served = self.discovery.get(key).with_context(|| format!("the API server serves no `{key}`"))?;
         Ok(&served.kind)
     }
+
+    /// A cluster-scoped object of the target.
+    async fn get(&self, key: &str, name: &str) -> anyhow::Result<Option<Value>> {
+        self.object(key, &ObjectName::new(None, name)).await
+    }
+
+    /// An object of the target. What an archive gives as a name and can't be one, nothing has.
+    async fn object(&self, key: &str, name: &ObjectName) -> anyhow::Result<Option<Value>> {
+        let namespace = name.namespace.as_deref().map_or(Ok(()), check_namespace);
+        if namespace.and_then(|()| check_object_name(&name.name)).is_err() {
+            return Ok(None);
+        }
+        let found = self.cluster.get(self.kind(key)?, name).await?;
+        Ok(found.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+    }
+}
+
+/// What making volumes works with.
+pub(super) struct Stage<'a> {
+    pub(super) target: &'a Target<'a>,
+    /// Where the backup is.
+    pub(super) store: &'a dyn Store,
+    pub(super) backup: &'a Backup,
+    pub(super) context: &'a Context,
+    /// Where to tell what happens.
+    pub(super) events: &'a Events,
 }
 
 /// The volumes that a restore has to make.
 pub(super) struct Wishes<'a> {
     id: &'a BackupId,
     options: &'a restore::Options,
+    /// The saved volumes of the backup.
+    copies: Vec<VolumeCopy>,
     ec2: Option<Ec2>,
     wishes: Vec<Wish>,
     /// Those that can't be made: the claim waits for a volume of this name.
@@ -145,6 +183,7 @@ pub(super) struct NewVolumes {
     /// For the objects on their way.
     pub(super) new: Restored,
     volumes: Option<restore::Volumes>,
+    import: Option<import::Import>,
 }
 
 impl<'a> Wishes<'a> {
@@ -169,7 +208,7 @@ impl<'a> Wishes<'a> {
             .collect();
         let is_created = |kind: &str, name: ObjectName| created.contains(&(kind.to_owned(), name));
         let mut wishes = Vec::new();
-        for copy in copies {
+        for copy in &copies {
             if !is_created("persistentvolumeclaims", ObjectName::new(Some(&copy.namespace), &copy.claim)) {
                 continue;
             }
@@ -177,29 +216,33 @@ impl<'a> Wishes<'a> {
             // a volume of that name is there already, or isn't restored: then one of another name
             let volume = match is_created("persistentvolumes", ObjectName::new(None, &copy.volume)) {
                 true => copy.volume.clone(),
-                false => {
-                    let digest = Digest::of(format!("{id} {namespace}/{}", copy.claim).as_bytes()).to_string();
-                    let hex: String = digest.chars().rev().filter(char::is_ascii_hexdigit).take(16).collect();
-                    format!("restored-{hex}")
-                }
+                false => format!("restored-{}", derived(id, &namespace, &copy.claim)),
             };
-            wishes.push(Wish { copy, namespace, volume, there: None, zone: String::new() });
+            let (copy, way) = (copy.clone(), Way::Made(String::new()));
+            wishes.push(Wish { copy, namespace, volume, there: None, zone: String::new(), way });
         }
-        Ok(Self { id, options, ec2: None, wishes, unusable: Vec::new(), problems: Vec::new(), notes: Vec::new() })
+        let (unusable, problems, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { id, options, copies, ec2: None, wishes, unusable, problems, notes })
     }
 
-    /// Finds out what of it can be made, and where; takes that into the plan. A dry run goes on where EC2 can't be asked.
+    /// Finds out what of it can be made, by whom, and where; takes that into the plan. A dry run goes on where EC2 can't be
+    /// asked.
     pub(super) async fn examine(
         &mut self,
-        cluster: &Cluster,
+        target: &Target<'_>,
+        store: &dyn Store,
         backup: &Backup,
         plan: &mut Plan,
         dry_run: DryRun,
     ) -> anyhow::Result<()> {
+        let is_other = |copy: &&VolumeCopy| !self.wishes.iter().any(|wish| wish.copy == **copy);
+        let others: Vec<&VolumeCopy> = self.copies.iter().filter(is_other).collect();
+        import::leave_volumes(target, backup, &others, plan).await?;
         if self.wishes.is_empty() {
             return Ok(());
         }
-        match restore::examine(cluster, &backup.manifest.id, self.options, self.wishes.clone()).await {
+        import::choose(self.options, target, store, backup, plan, &mut self.wishes).await?;
+        match restore::examine(target.cluster, &backup.manifest.id, self.options, self.wishes.clone()).await {
             Ok(found) => {
                 self.ec2 = Some(found.ec2);
                 self.wishes = found.wishes;
@@ -212,6 +255,7 @@ impl<'a> Wishes<'a> {
             }
             Err(error) => return Err(anyhow::anyhow!("{}", with_way_out(&error))),
         }
+        import::leave_volumes_of(&self.wishes, backup, plan);
         self.notes.extend(self.wishes.iter().map(|wish: &Wish| wish.note(self.options)));
         let told = self.wishes.iter().map(|wish| (wish, true)).chain(self.unusable.iter().map(|wish| (wish, false)));
         let digest = |(wish, usable): (&Wish, bool)| {
@@ -232,7 +276,7 @@ impl<'a> Wishes<'a> {
                 backup.index.frame(entry).kind.is("persistentvolumes") && entry.name() == wish.volume
             });
             if let Some(number) = number {
-                plan.decide(number, Verdict::Skip(Skip::NeverRestored("the data on it can't be restored")));
+                plan.leave_out(backup, number, "the data on it can't be restored");
             }
             let message = format!(
                 "the data on its volume can't be restored: {why}. It waits for a PersistentVolume `{}`, and pods that mount it \
@@ -272,23 +316,52 @@ impl<'a> Wishes<'a> {
         self.wishes.iter().chain(&self.unusable).any(is_it)
     }
 
+    /// The claims that the CSI driver fills.
+    fn filled(&self) -> Vec<Filled> {
+        let filled = self.wishes.iter().filter(|wish| matches!(wish.way, Way::Filled(_)));
+        let name = |wish: &Wish| format!("kubectl-backup-{}", derived(self.id, &wish.namespace, &wish.copy.claim));
+        filled.map(|wish| Filled { name: name(wish), wish: wish.clone() }).collect()
+    }
+
+    /// What is created for them besides the objects of the backup, and undone with these.
+    pub(super) fn creates(&self) -> Vec<Create> {
+        import::creates(&self.filled())
+    }
+
     /// Makes them, and the PersistentVolumes that no object of the backup becomes. After an error none is left.
-    pub(super) async fn make(
-        mut self,
-        target: &Target<'_>,
-        store: &dyn Store,
-        backup: &Backup,
-        adaptation: &Adaptation,
-        context: &Context,
-        events: &Events,
-    ) -> anyhow::Result<NewVolumes> {
+    pub(super) async fn make(mut self, stage: &Stage<'_>, adaptation: &Adaptation) -> anyhow::Result<NewVolumes> {
         let mut new = Restored::default();
-        let claim = |wish: &Wish| ((wish.namespace.clone(), wish.copy.claim.clone()), wish.volume.clone());
-        new.claims.extend(self.unusable.iter().map(claim));
-        let Some(ec2) = self.ec2.take().filter(|_| !self.wishes.is_empty()) else {
-            return Ok(NewVolumes { new, volumes: None });
-        };
-        let saved = saved_volumes(store, backup, &self.wishes).await?;
+        let claim = |wish: &Wish| (wish.namespace.clone(), wish.copy.claim.clone());
+        new.claims.extend(self.unusable.iter().map(|wish| (claim(wish), wish.volume.clone())));
+        let filled = self.filled();
+        new.fillings.extend(filled.iter().map(|one| {
+            let filling = Filling { snapshot: one.name.clone(), gib: one.wish.copy.source.gib };
+            (claim(&one.wish), filling)
+        }));
+        self.wishes.retain(|wish| matches!(wish.way, Way::Made(_)));
+        let import = import::Import::new(stage.target, self.id, stage.events, filled);
+        let mut volumes = NewVolumes { new, volumes: None, import };
+        if let Some(import) = &volumes.import {
+            import.prepare(stage.context.cancel.cancelled()).await.map_err(failed)?;
+        }
+        let Some(ec2) = self.ec2.take().filter(|_| !self.wishes.is_empty()) else { return Ok(volumes) };
+        if let Err(error) = self.make_volumes(ec2, stage, adaptation, &mut volumes).await {
+            volumes.settle(stage, false).await;
+            return Err(error);
+        }
+        Ok(volumes)
+    }
+
+    /// Has EC2 make those of claims that the driver doesn't fill.
+    async fn make_volumes(
+        mut self,
+        ec2: Ec2,
+        stage: &Stage<'_>,
+        adaptation: &Adaptation,
+        volumes: &mut NewVolumes,
+    ) -> anyhow::Result<()> {
+        let Stage { target, backup, .. } = stage;
+        let saved = saved_volumes(stage.store, backup, &self.wishes).await?;
         let (cluster, kind) = (target.cluster, target.volumes()?);
         for wish in self.wishes.iter_mut().filter(|wish| wish.volume != wish.copy.volume) {
             wish.there = handle(cluster, kind, &ObjectName::new(None, &wish.copy.volume)).await?;
@@ -298,33 +371,39 @@ impl<'a> Wishes<'a> {
             backup: (&backup.manifest.id, &backup.manifest.cluster.uid),
             cluster_uid: target.uid,
             options: self.options,
-            events,
+            events: stage.events,
         };
-        let made = match restore::make(ec2, &request, self.wishes, context.cancel.cancelled()).await {
-            Ok(made) => made,
-            Err(crate::volumes::Error::Cancelled) => return Err(Error::Cancelled.into()),
-            Err(error) => anyhow::bail!("{}", with_way_out(&error)),
-        };
-        let mut failed = None;
+        let made = restore::make(ec2, &request, self.wishes, stage.context.cancel.cancelled()).await;
+        let made = volumes.volumes.insert(made.map_err(failed)?);
         for one in &made.made {
             let Wish { copy, namespace, volume: name, zone, .. } = &one.wish;
             let volume = NewVolume { id: one.id.clone(), zone: zone.clone() };
             if *name == copy.volume {
-                new.volumes.insert(name.clone(), volume);
-                new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone());
-                continue;
+                volumes.new.volumes.insert(name.clone(), volume);
+            } else {
+                create(target, saved.get(&copy.volume), &one.wish, &volume, adaptation).await?;
             }
-            match create(target, saved.get(&copy.volume), &one.wish, &volume, adaptation).await {
-                Ok(()) => _ = new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone()),
-                Err(error) => failed = Some(error),
-            }
+            volumes.new.claims.insert((namespace.clone(), copy.claim.clone()), name.clone());
         }
-        let volumes = NewVolumes { new, volumes: Some(made) };
-        if let Some(error) = failed {
-            volumes.settle(target, events).await;
-            return Err(error);
-        }
-        Ok(volumes)
+        Ok(())
+    }
+}
+
+/// What tells the claim of a restore from all others: sixteen characters.
+fn derived(restore: &BackupId, namespace: &str, claim: &str) -> String {
+    let digest = Digest::of(format!("{restore} {namespace}/{claim}").as_bytes()).to_string();
+    digest.chars().rev().filter(char::is_ascii_hexdigit).take(16).collect()
+}
+
+/// Why no volumes were made.
+fn failed(error: crate::volumes::Error) -> anyhow::Error {
+    match error {
+        crate::volumes::Error::Cancelled => Error::Cancelled.into(),
+        crate::volumes::Error::Cluster(error) => match std::sync::Arc::try_unwrap(error) {
+            Ok(error) => anyhow::Error::new(error).context("nothing was written"),
+            Err(error) => anyhow::anyhow!("{error}"),
+        },
+        error => anyhow::anyhow!("{}", with_way_out(&error)),
     }
 }
 
@@ -380,6 +459,14 @@ async fn handle(cluster: &Cluster, kind: &Kind, name: &ObjectName) -> anyhow::Re
 }
 
 impl NewVolumes {
+    /// What is done once namespaces are there, and before claims are.
+    pub(super) async fn before_claims(&self) -> Result<(), Error> {
+        match &self.import {
+            Some(import) => import.bind().await,
+            None => Ok(()),
+        }
+    }
+
     /// What an undo leaves of them, in words.
     pub(super) fn stays(&self) -> impl Iterator<Item = String> {
         self.new.claims.iter().map(|((namespace, claim), volume)| {
@@ -389,8 +476,22 @@ impl NewVolumes {
         })
     }
 
-    /// Removes the volumes that no PersistentVolume refers to in the end.
-    pub(super) async fn settle(&self, target: &Target<'_>, events: &Events) {
+    /// Removes the volumes that no PersistentVolume refers to in the end, and what no claim is to be filled from any more.
+    /// `done`: the restore is.
+    pub(super) async fn settle(&self, stage: &Stage<'_>, done: bool) -> Told {
+        self.settle_volumes(stage.target, stage.events).await;
+        let Some(import) = &self.import else { return Told::default() };
+        let settling = import.settle(done, (stage.context.now)());
+        // what waits for claims ends with a signal; what takes back is quick, and has its time
+        match done {
+            true => until_cancelled(&stage.context.cancel, async { Ok::<_, Error>(settling.await) })
+                .await
+                .unwrap_or_default(),
+            false => settling.await,
+        }
+    }
+
+    async fn settle_volumes(&self, target: &Target<'_>, events: &Events) {
         let Some(volumes) = &self.volumes else { return };
         let settling = async {
             let (cluster, kind) = (target.cluster, target.volumes()?);

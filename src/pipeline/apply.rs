@@ -101,16 +101,28 @@ struct Gathered {
 }
 
 impl Apply<'_> {
-    /// Carries the plan out. `before` is what earlier attempts of the same restore made of it already. An object that fails
-    /// is a problem in the result.
+    /// Carries the plan out. `before` is what earlier attempts of the same restore made of it already, `claims` what is done
+    /// once the namespaces are there and no claim is. An object that fails is a problem in the result.
     ///
     /// # Errors
-    /// When the backup can't be read any more, or on a signal; what was written by then stays, and a second run goes on
-    /// from there.
-    pub async fn run(&self, owners: Owners, before: &Restored) -> Result<Restored, Error> {
+    /// When the backup can't be read any more, what comes before the claims fails, or on a signal; what was written by then
+    /// stays, and a second run goes on from there.
+    pub async fn run(
+        &self,
+        owners: Owners,
+        before: &Restored,
+        claims: impl Future<Output = Result<(), Error>>,
+    ) -> Result<Restored, Error> {
         let counts = Counts { objects_total: self.plan.count(Verdict::writes) as u64, ..Counts::default() };
         let gathered = Mutex::new(Gathered { owners, restored: Restored::default(), counts });
+        let mut claims = Some(Box::pin(claims));
         for (place, items) in self.by_place() {
+            if let Some(claims) = claims.take_if(|_| place.wave >= Wave::Volumes) {
+                tokio::select! {
+                    done = claims => done?,
+                    () = self.cancel.cancelled() => return Err(Error::Cancelled),
+                }
+            }
             self.events.note(format!("{}: {} objects", place.wave, items.len()));
             self.pass(&gathered, &items).await?;
             if place.wave == Wave::Definitions {

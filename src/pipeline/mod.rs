@@ -86,6 +86,9 @@ pub enum Error {
         /// What holds it, in the API server's words.
         why: String,
     },
+    /// What claims are filled from isn't there.
+    #[error("{0}; no claim and no workload was written")]
+    Claims(String),
     /// Stopped by a signal.
     #[error("cancelled; nothing that looks like a backup is left behind")]
     Cancelled,

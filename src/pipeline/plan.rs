@@ -161,6 +161,14 @@ impl Plan {
         }
     }
 
+    /// Leaves an object out after all, and what was noted of it.
+    pub fn leave_out(&mut self, backup: &Backup, number: usize, reason: &'static str) {
+        let entry = &backup.index.entries()[number];
+        let about = format!("`{}` `{}` ", backup.index.frame(entry).kind, backup.index.object_name(entry));
+        self.notes.retain(|note| !note.starts_with(&about));
+        self.decide(number, Verdict::Skip(Skip::NeverRestored(reason)));
+    }
+
     /// How many objects have a verdict.
     pub fn count(&self, is: impl Fn(&Verdict) -> bool) -> usize {
         self.items.iter().filter(|item| is(&item.verdict)).count()

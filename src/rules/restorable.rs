@@ -191,6 +191,9 @@ pub struct Protected<'a> {
 }
 
 const MACHINE: &str = "it stands for a machine of the old cluster";
+/// The snapshot controller acts on what it finds: of one with a claim or a volume as its source it takes a snapshot of what is
+/// there now, and of one with the policy `Delete` whose snapshot is in the storage it removes that along.
+const SNAPSHOT: &str = "it would take a new snapshot under the old name, or remove one that others use";
 const DERIVED: &str = "it is made from what runs in the cluster, over and over";
 
 /// The kinds that are never restored.
@@ -203,6 +206,10 @@ pub const NEVER_RESTORED: &[KindRule] = &[
     },
     KindRule { kinds: "csistoragecapacities.storage.k8s.io", reason: DERIVED },
     KindRule { kinds: "resourceslices.resource.k8s.io", reason: MACHINE },
+    KindRule { kinds: "volumesnapshots.snapshot.storage.k8s.io", reason: SNAPSHOT },
+    KindRule { kinds: "volumesnapshotcontents.snapshot.storage.k8s.io", reason: SNAPSHOT },
+    KindRule { kinds: "volumegroupsnapshots.groupsnapshot.storage.k8s.io", reason: SNAPSHOT },
+    KindRule { kinds: "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io", reason: SNAPSHOT },
     KindRule { kinds: "events", reason: "it tells what happened in the old cluster" },
     KindRule { kinds: "*.events.k8s.io", reason: "it tells what happened in the old cluster" },
     KindRule { kinds: "*.coordination.k8s.io", reason: "it says who leads or lives at the moment" },

@@ -158,7 +158,8 @@ pub fn never_backed_up(served: &Served) -> Option<&'static str> {
 /// Why no backup holds this object though it does hold others of its kind.
 ///
 /// What our own runs leave behind is known by its label; the ConfigMaps, Jobs and pods of a run must besides be in our
-/// namespace, for a restored copy of a labelled object elsewhere is somebody's object again.
+/// namespace, for a restored copy of a labelled object elsewhere is somebody's object again. VolumeSnapshots, which are never
+/// restored, are a restore's own wherever they are.
 pub fn never_backed_up_object(
     kind: &Kind,
     namespace: Option<&str>,
@@ -166,6 +167,7 @@ pub fn never_backed_up_object(
     install_namespace: &str,
 ) -> Option<&'static str> {
     let is_of_run = match namespace {
+        _ if kind.group == "snapshot.storage.k8s.io" => true,
         Some(namespace) => {
             namespace == install_namespace && ["jobs.batch", "pods", "configmaps"].iter().any(|key| kind.is(key))
         }
@@ -285,6 +287,9 @@ mod tests {
             ("configmaps", Some("shop"), &run, false),
             ("secrets", Some("kubectl-backup"), &run, false),
             (crb, None, &none, false),
+            ("volumesnapshots.snapshot.storage.k8s.io", Some("shop"), &run, true),
+            ("volumesnapshots.snapshot.storage.k8s.io", Some("shop"), &none, false),
+            ("volumesnapshotcontents.snapshot.storage.k8s.io", None, &run, true),
             ("leases.coordination.k8s.io", Some("kube-node-lease"), &none, true),
             ("leases.coordination.k8s.io", Some("shop"), &none, false),
             ("configmaps", Some("kube-node-lease"), &none, false),

@@ -45,6 +45,9 @@ pub enum Error {
         /// Whether EC2 may have done it all the same.
         unsure: bool,
     },
+    /// The API server.
+    #[error(transparent)]
+    Cluster(std::sync::Arc<crate::cluster::Error>),
     /// Somebody has ended the run.
     #[error("it was cancelled")]
     Cancelled,
@@ -65,5 +68,11 @@ impl Error {
     /// Whether it would be the same for every volume: who we are, what we may do, how to get there.
     pub fn concerns_all(&self) -> bool {
         matches!(self, Self::Credentials { .. } | Self::Setting(_))
+    }
+}
+
+impl From<crate::cluster::Error> for Error {
+    fn from(error: crate::cluster::Error) -> Self {
+        Self::Cluster(std::sync::Arc::new(error))
     }
 }

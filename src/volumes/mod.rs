@@ -1,5 +1,5 @@
 //! The data behind claims. Of EBS volumes [`snapshot`] makes snapshots while a backup's lists run, and [`restore`] makes
-//! volumes of them again, with PersistentVolumes that bind. Defines the [`record::VolumeCopy`], a line of `report.json`
+//! volumes of them again, with PersistentVolumes that bind; or [`import`] has the CSI driver make them. Defines the [`record::VolumeCopy`], a line of `report.json`
 //! by which one finds the other. [`life`] is what becomes of snapshots after that: looked after, removed; [`copy`] takes them to other regions, [`share`] to
 //! other accounts.
 //!
@@ -17,6 +17,7 @@ mod ec2;
 mod error;
 #[cfg(feature = "ec2")]
 mod fault;
+pub mod import;
 pub mod life;
 #[cfg(feature = "ec2")]
 mod pace;

@@ -1,5 +1,6 @@
 //! Volumes from snapshots, before the first object of a restore is written: either all that were planned are there and
 //! ready, or none is left and the restore ends. Which snapshots can't be used is known when it is planned ([`examine`]).
+//! Those of other claims the CSI driver makes ([`super::import`]).
 //!
 //! A volume takes nothing but data and encryption from its snapshot, so all else is said again. Its tags are those by which
 //! the CSI driver's IAM policies know its own: without them a volume binds and is never attached.
@@ -9,6 +10,7 @@ use super::record::{EbsVolume, VolumeCopy};
 use super::{Ec2, Error};
 use crate::id::{BackupId, Digest};
 use crate::report::Events;
+use crate::rules::volumes::import::Import;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,9 +65,24 @@ pub struct Options {
     pub iops: Option<u32>,
     /// Another key.
     pub kms_key: Option<String>,
+    /// Whether the CSI driver is kept from making any: all are made here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_import: bool,
 }
 
 impl Options {
+    /// The flag that no CSI driver could follow, where there is one.
+    pub fn keeps_from_import(&self) -> Option<&'static str> {
+        let given = [
+            (self.no_import, "`--import-snapshots=false` is given"),
+            (self.volume_type.is_some(), "`--volume-type` is given"),
+            (self.iops.is_some(), "`--iops` is given"),
+            (self.kms_key.is_some(), "`--kms-key` is given"),
+            (!self.map_zone.is_empty(), "`--map-zone` is given"),
+        ];
+        given.into_iter().find(|(is_given, _)| *is_given).map(|(_, flag)| flag)
+    }
+
     /// The volume to make instead of one that was saved.
     fn applied(&self, source: &EbsVolume) -> EbsVolume {
         let mut volume = source.clone();
@@ -97,22 +114,53 @@ pub struct Wish {
     pub there: Option<String>,
     /// The zone to make it in; empty until that is known.
     pub zone: String,
+    /// Who makes it.
+    pub way: Way,
+}
+
+/// Who makes the volume of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The restore, for this reason.
+    Made(String),
+    /// The CSI driver, of a snapshot that is imported as a VolumeSnapshot.
+    Filled(Import),
 }
 
 impl Wish {
     /// What is told of it before it happens.
     pub fn note(&self, options: &Options) -> String {
         let (copy, volume) = (&self.copy, options.applied(&self.copy.source));
+        let why = match &self.way {
+            Way::Filled(import) => {
+                return format!(
+                    "`persistentvolumeclaims` `{}/{}`: `{}` makes a volume of at least {} GiB as storage class `{}` says, from \
+                     snapshot `{}` of {}, which is imported",
+                    self.namespace,
+                    copy.claim,
+                    import.driver,
+                    volume.gib,
+                    import.class,
+                    copy.snapshot.id,
+                    copy.snapshot.started_at
+                );
+            }
+            Way::Made(why) => why,
+        };
         let zone = if self.zone.is_empty() { String::new() } else { format!(" in `{}`", self.zone) };
         format!(
-            "`persistentvolumeclaims` `{}/{}`: a new {} volume of {} GiB is made{zone} from snapshot `{}` of {}",
+            "`persistentvolumeclaims` `{}/{}`: a new {} volume of {} GiB is made{zone} from snapshot `{}` of {} (not imported: \
+             {why})",
             self.namespace, copy.claim, volume.kind, volume.gib, copy.snapshot.id, copy.snapshot.started_at
         )
     }
 
     /// What tells it from another volume for the same claim.
     pub fn digest(&self) -> Digest {
-        let told = serde_json::json!([self.copy, self.zone]);
+        let told = match &self.way {
+            Way::Made(_) => serde_json::json!([self.copy, self.zone]),
+            Way::Filled(import) => serde_json::json!([self.copy, import.driver, import.class, import.mode]),
+        };
         Digest::of(told.to_string().as_bytes())
     }
 }

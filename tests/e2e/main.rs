@@ -26,6 +26,7 @@ mod adapt;
 mod diff;
 mod harness;
 mod hooks;
+mod imports;
 mod interrupted;
 mod killed;
 mod life;

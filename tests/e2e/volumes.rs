@@ -148,9 +148,14 @@ pub(crate) fn id_of(name: &str) -> String {
 
 /// A database that keeps its data on two volumes.
 fn apply_database(namespace: &str) {
+    apply_database_of(namespace, ["", ""]);
+}
+
+/// The same, with a storage class for each of them.
+pub(crate) fn apply_database_of(namespace: &str, classes: [&str; 2]) {
     let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}")});
-    let template = |name: &str| {
-        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+    let template = |name: &str, class: &str| {
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class,
                "resources": {"requests": {"storage": "1Gi"}}}})
     };
     let container = json!({"name": "db", "image": "localhost/bb:1", "imagePullPolicy": "Never",
@@ -159,21 +164,21 @@ fn apply_database(namespace: &str) {
     let spec = json!({"serviceName": "db", "replicas": 1, "selector": {"matchLabels": {"app": "db"}},
         "template": {"metadata": {"labels": {"app": "db"}},
                      "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}},
-        "volumeClaimTemplates": [template("data"), template("wal")]});
+        "volumeClaimTemplates": [template("data", classes[0]), template("wal", classes[1])]});
     let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"namespace": namespace, "name": "db"}, "spec": spec});
     apply(A, &set.to_string());
     ready(namespace);
 }
 
-fn ready(namespace: &str) {
+pub(crate) fn ready(namespace: &str) {
     kubectl(A, &["-n", namespace, "rollout", "status", "statefulset/db", "--timeout=90s"]).exits(0);
 }
 
-fn shell(namespace: &str, script: &str) -> String {
+pub(crate) fn shell(namespace: &str, script: &str) -> String {
     kubectl(A, &["-n", namespace, "exec", "db-0", "--", "/bin/sh", "-c", script]).exits(0).stdout
 }
 
-fn handle(namespace: &str, claim: &str) -> (String, String) {
+pub(crate) fn handle(namespace: &str, claim: &str) -> (String, String) {
     let object = get(A, &["-n", namespace, "pvc", claim]);
     let pv = object["spec"]["volumeName"].as_str().expect("a volume").to_owned();
     let handle = get(A, &["pv", &pv])["spec"]["csi"]["volumeHandle"].as_str().expect("a handle").to_owned();
@@ -479,35 +484,4 @@ fn promise_6_a_worker_killed_while_a_volume_is_frozen_leaves_it_thawed() {
     eventually("the volume to be thawed", || (longest_pause(name) > Duration::from_secs(5)).then_some(()));
     let paused = longest_pause(name);
     assert!(paused < Duration::from_secs(20), "{paused:?}");
-}
-
-#[test]
-fn a_snapshot_can_be_imported_as_a_volume_snapshot_and_outlives_it() {
-    let own = Installed::new("volume-import");
-    let namespace = TempNamespace::new(A, "volume-import");
-    let name = &namespace.name;
-    let _volumes = [Pv::new(name, "data", volume(&id_of("import")))];
-    let told = own.run(&["ns", name, "-o", "json"]).exits(0).json();
-    let copies = own.report(told["id"].as_str().expect("an id"))["volumes"].clone();
-    let handle = copies[0]["snapshot"]["id"].as_str().expect("an id");
-    // as docs/volumes.md tells people to
-    let content = format!("imported-{name}");
-    let api = "snapshot.storage.k8s.io/v1";
-    let spec = json!({"driver": "ebs.csi.aws.com", "deletionPolicy": "Retain", "source": {"snapshotHandle": handle},
-                      "sourceVolumeMode": "Filesystem", "volumeSnapshotRef": {"namespace": name, "name": "data"}});
-    apply(
-        A,
-        &json!({"apiVersion": api, "kind": "VolumeSnapshotContent", "metadata": {"name": content}, "spec": spec})
-            .to_string(),
-    );
-    let spec = json!({"source": {"volumeSnapshotContentName": content}});
-    let object = json!({"apiVersion": api, "kind": "VolumeSnapshot", "metadata": {"namespace": name, "name": "data"}, "spec": spec});
-    apply(A, &object.to_string());
-    let ready =
-        ["wait", "-n", name, "volumesnapshot/data", "--for=jsonpath={.status.readyToUse}=true", "--timeout=90s"];
-    kubectl(A, &ready).exits(0);
-    kubectl(A, &["delete", "-n", name, "volumesnapshot/data", "--timeout=60s"]).exits(0);
-    kubectl(A, &["delete", "volumesnapshotcontent", &content, "--timeout=60s"]).exits(0);
-    assert!(ec2().0.snapshots(REGION).iter().any(|snapshot| snapshot.id == handle));
-    assert!(PathBuf::from(world().of(A, "STATE")).join(format!("volumes/ebs/{handle}.img")).is_file());
 }

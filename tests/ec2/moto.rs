@@ -8,7 +8,7 @@ use kubectl_backup::id::{Attempt, BackupId};
 use kubectl_backup::report::{Counts, Events};
 use kubectl_backup::rules::volumes::Zone;
 use kubectl_backup::volumes::record::State;
-use kubectl_backup::volumes::restore::{Examined, Options, Request, Wish, examine_with, make};
+use kubectl_backup::volumes::restore::{Examined, Options, Request, Way, Wish, examine_with, make};
 use kubectl_backup::volumes::snapshot::Snapshots;
 use kubectl_backup::volumes::{Ec2, Place};
 use serde_json::json;
@@ -75,7 +75,14 @@ async fn moto_understands_a_backup_and_a_restore() {
     let zone = Zone { name: "eu-central-1b".to_owned(), id: String::new() };
     let place = Place { region: Some(REGION.into()), zones: [zone].into() };
     let (backup, restore) = (world.id.clone(), BackupId::parse("restore-20261120-110000-abcd").unwrap());
-    let wish = Wish { volume: copy.volume.clone(), copy, namespace: "shop".into(), there: None, zone: String::new() };
+    let wish = Wish {
+        volume: copy.volume.clone(),
+        copy,
+        namespace: "shop".into(),
+        there: None,
+        zone: String::new(),
+        way: Way::Made(String::new()),
+    };
     let options = Options::default();
     let found = examine_with(ours, &place, &backup, &options, vec![wish]).await.unwrap();
     let Examined { ec2, wishes, unusable, .. } = found;

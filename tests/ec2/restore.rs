@@ -6,7 +6,7 @@ use kubectl_backup::id::BackupId;
 use kubectl_backup::report::Events;
 use kubectl_backup::rules::volumes::Zone;
 use kubectl_backup::volumes::record::VolumeCopy;
-use kubectl_backup::volumes::restore::{Examined, Options, Request, Volumes, Wish, examine_with, make};
+use kubectl_backup::volumes::restore::{Examined, Options, Request, Volumes, Way, Wish, examine_with, make};
 use kubectl_backup::volumes::{Error, Place};
 use std::time::Duration;
 
@@ -62,18 +62,36 @@ fn backup_id() -> BackupId {
 
 /// What a plan says of volumes.
 async fn examined(world: &World, copies: &[VolumeCopy], place: &Place, options: &Options) -> Result<Examined, Error> {
-    examine_with(world.client(), place, &backup_id(), options, wishes(copies)).await
+    examined_as(&Way::Made(String::new()), world, copies, place, options).await
 }
 
-fn wishes(copies: &[VolumeCopy]) -> Vec<Wish> {
+async fn examined_as(
+    way: &Way,
+    world: &World,
+    copies: &[VolumeCopy],
+    place: &Place,
+    options: &Options,
+) -> Result<Examined, Error> {
+    examine_with(world.client(), place, &backup_id(), options, wishes(copies, way)).await
+}
+
+fn wishes(copies: &[VolumeCopy], way: &Way) -> Vec<Wish> {
     let wish = |copy: &VolumeCopy| Wish {
         copy: copy.clone(),
         namespace: "shop".into(),
         volume: copy.volume.clone(),
         there: None,
         zone: String::new(),
+        way: way.clone(),
     };
     copies.iter().map(wish).collect()
+}
+
+/// How many snapshots can be used in this way.
+pub(crate) async fn usable(world: &World, copies: &[VolumeCopy], way: &Way) -> Result<usize, Error> {
+    let found = examined_as(way, world, copies, &place(&["eu-central-1a"]), &Options::default()).await?;
+    assert!(found.wishes.iter().all(|wish| wish.zone.is_empty() == matches!(way, Way::Filled(_))));
+    Ok(found.wishes.len())
 }
 
 /// Restores into the same cluster, as things were.
@@ -89,7 +107,7 @@ pub(crate) async fn restored_by(account: &str, world: &World, copies: &[VolumeCo
     let request =
         Request { id: &id, backup: (&backup, "cluster-uid"), cluster_uid: uid, options: &options, events: &events };
     let ec2 = world.client_of(account, REGION);
-    let examined = examine_with(ec2, &place(&["eu-central-1a"]), &backup, &options, wishes(copies)).await?;
+    let examined = examine_with(ec2, &place(&["eu-central-1a"]), &backup, &options, wishes(copies, &Way::Made(String::new()))).await?;
     assert!(examined.unusable.is_empty(), "{:?}", examined.unusable);
     make(examined.ec2, &request, examined.wishes, std::future::pending()).await
 }

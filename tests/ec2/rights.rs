@@ -1,9 +1,11 @@
 //! Least rights: `manifests/iam` is all that a backup and a restore of volumes need of EC2, and each statement is needed.
 
-use crate::restore::restored_all;
+use crate::restore::{restored_all, usable};
 use crate::standin::{Fault, Volume};
 use crate::world::{MACHINE, REGION, World};
-use serde_json::Value;
+use kubectl_backup::rules::volumes::import::Import;
+use kubectl_backup::volumes::restore::Way;
+use serde_json::{Value, json};
 
 pub(crate) fn policy(file: &str) -> Value {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/iam").join(file);
@@ -106,6 +108,40 @@ async fn a_restore_needs_its_policy_and_all_of_it() {
             Some(sid) => assert!(!failed_well || !none_left || whole.is_err(), "{sid} is not needed"),
         }
     }
+}
+
+/// What `AmazonEBSCSIDriverPolicyV2` says of making volumes (AWS Managed Policy Reference, v1).
+fn of_driver() -> Value {
+    let statement = |resource: &str, condition: Value| json!({"Effect": "Allow", "Action": "ec2:CreateVolume", "Resource": resource, "Condition": {"StringEquals": condition}});
+    let tags = json!({"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": "arn:aws:ec2:*:*:volume/*",
+        "Condition": {"StringEquals": {"ec2:CreateAction": "CreateVolume"}}});
+    json!({"Statement": [
+        statement("arn:aws:ec2:*:*:volume/*", json!({"aws:RequestTag/ebs.csi.aws.com/cluster": "true"})),
+        statement("arn:aws:ec2:*:*:snapshot/*", json!({"ec2:ResourceTag/ebs.csi.aws.com/cluster": "true"})),
+        tags,
+    ]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_needs_to_see_snapshots_and_the_driver_to_use_them() {
+    let (world, _) = backup(&policy("backup-policy.json")).await;
+    let copies = world.backup("a2").await.copies;
+    world.ec2.enforce(json!({"Statement": [{"Effect": "Allow", "Action": "ec2:DescribeSnapshots", "Resource": "*"}]}));
+    let import = Import { driver: "ebs.csi.aws.com".into(), class: "gp3".into(), mode: "Filesystem".into() };
+    assert_eq!(usable(&world, &copies, &Way::Filled(import)).await.unwrap(), 3);
+    let made = usable(&world, &copies, &Way::Made(String::new())).await.unwrap_err().to_string();
+    assert!(made.contains("ec2:DescribeAvailabilityZones"), "{made}");
+    // the driver, by its own policy, may use no snapshot of ours: none has the tag by which it could delete it
+    let query = format!(
+        "Action=CreateVolume&SnapshotId={}&AvailabilityZone=eu-central-1a&VolumeType=gp3&TagSpecification.1.ResourceType=volume\
+         &TagSpecification.1.Tag.1.Key=ebs.csi.aws.com%2Fcluster&TagSpecification.1.Tag.1.Value=true",
+        copies[0].snapshot.id
+    );
+    let refused = || world.ec2.answer(REGION, query.as_bytes()).unwrap().1.contains("UnauthorizedOperation");
+    world.ec2.enforce(of_driver());
+    assert!(refused());
+    world.ec2.enforce(and(of_driver(), &policy("driver-policy.json")));
+    assert!(!refused());
 }
 
 #[tokio::test(start_paused = true)]

@@ -395,7 +395,7 @@ impl State {
             return refusal(410, "Expired");
         }
         let limit = asked.query.get("limit").map_or(PAGE, |limit| limit.parse::<usize>().unwrap().min(PAGE));
-        let name = asked.query.get("fieldSelector").map(|selector| selector.strip_prefix("metadata.name=").unwrap());
+        let name = asked.query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
         let within = |place: &str| namespace.is_none_or(|n| place.strip_prefix(n).is_some_and(|r| r.starts_with('/')));
         let is_named =
             |place: &str| name.is_none_or(|name| name == place.rsplit_once('/').map_or(place, |(_, name)| name));

@@ -16,6 +16,7 @@ mod copy;
 mod delete;
 mod diff;
 mod existing;
+mod import;
 mod kill;
 mod pages;
 mod restore;

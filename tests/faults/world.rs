@@ -43,6 +43,23 @@ pub(crate) const KINDS: &[KindDef] = &[
     KindDef { group: RBAC, kind: "ClusterRoleBinding", resource: "clusterrolebindings", ..NONE },
     KindDef { group: "storage.k8s.io", kind: "StorageClass", resource: "storageclasses", ..NONE },
     KindDef {
+        group: "snapshot.storage.k8s.io",
+        kind: "VolumeSnapshotContent",
+        resource: "volumesnapshotcontents",
+        custom: true,
+        definition: Some("volumesnapshotcontents.snapshot.storage.k8s.io"),
+        ..NONE
+    },
+    KindDef {
+        group: "snapshot.storage.k8s.io",
+        kind: "VolumeSnapshot",
+        resource: "volumesnapshots",
+        namespaced: true,
+        custom: true,
+        definition: Some("volumesnapshots.snapshot.storage.k8s.io"),
+        ..NONE
+    },
+    KindDef {
         group: "apiextensions.k8s.io",
         kind: "CustomResourceDefinition",
         resource: "customresourcedefinitions",

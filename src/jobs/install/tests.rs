@@ -213,6 +213,7 @@ fn the_overlays_and_policies_are_whole() {
     for policy in [
         include_str!("../../../manifests/iam/backup-policy.json"),
         include_str!("../../../manifests/iam/restore-policy.json"),
+        include_str!("../../../manifests/iam/driver-policy.json"),
         include_str!("../../../manifests/iam/trust-irsa.json"),
         include_str!("../../../manifests/iam/trust-pod-identity.json"),
     ] {

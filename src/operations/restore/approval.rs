@@ -181,6 +181,11 @@ fn continues(begun: &Begun, plan: &mut Plan) -> bool {
         let number = item.entry as usize;
         match (then, letter(&item.verdict)) {
             ('c' | 'u' | 'r', '=') | ('r', 'c') => true,
+            // a PersistentVolume whose claim has got another one by now, and asks for nothing any more
+            ('s', 'c') => {
+                item.verdict = Verdict::Skip(Skip::NeverRestored("an earlier try of this restore left it out"));
+                true
+            }
             ('c', 'u' | 'r' | 'x') => {
                 item.verdict = Verdict::Skip(Skip::Exists);
                 changed.remove(&number);

@@ -14,42 +14,52 @@ use crate::store::{self, Store};
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
-/// Writes it down, where there is a place to. A plan that writes nothing leaves nothing.
-pub(super) async fn note(
-    id: &BackupId,
-    started: Timestamp,
-    cluster: &str,
-    backup: &Backup,
-    plan: &Plan,
-    home: Option<&dyn Store>,
-    context: &Context,
-) -> anyhow::Result<()> {
-    let Some(home) = home.filter(|_| plan.count(Verdict::writes) > 0) else { return Ok(()) };
-    commit::put_file(home, id, &context.attempt, CREATES, creates(backup, plan)?).await?;
-    let record = Record {
-        format: FORMAT.to_owned(),
-        id: id.clone(),
-        attempt: context.attempt.clone(),
-        cluster: cluster.to_owned(),
-        backup: backup.manifest.id.clone(),
-        plan_digest: plan.digest,
-        started_at: started,
-        end: None,
-    };
-    match home.create(&begun_key(id), Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
-        Err(store::Error::Exists { .. }) => Ok(()), // an earlier attempt has begun
-        other => Ok(other?),
+/// A restore that begins to write.
+pub(super) struct Begins<'a> {
+    pub(super) id: &'a BackupId,
+    pub(super) started: Timestamp,
+    /// The uid of the cluster.
+    pub(super) cluster: &'a str,
+    pub(super) backup: &'a Backup,
+    pub(super) plan: &'a Plan,
+    /// What is created that the backup doesn't hold.
+    pub(super) besides: Vec<Create>,
+}
+
+impl Begins<'_> {
+    /// Writes it down, where there is a place to. A plan that writes nothing leaves nothing.
+    pub(super) async fn note(self, home: Option<&dyn Store>, context: &Context) -> anyhow::Result<()> {
+        let Self { id, started, cluster, backup, plan, besides } = self;
+        let Some(home) = home.filter(|_| plan.count(Verdict::writes) > 0) else { return Ok(()) };
+        commit::put_file(home, id, &context.attempt, CREATES, creates(backup, plan, besides)?).await?;
+        let record = Record {
+            format: FORMAT.to_owned(),
+            id: id.clone(),
+            attempt: context.attempt.clone(),
+            cluster: cluster.to_owned(),
+            backup: backup.manifest.id.clone(),
+            plan_digest: plan.digest,
+            started_at: started,
+            end: None,
+        };
+        match home.create(&begun_key(id), Bytes::from(serde_json::to_vec_pretty(&record)?)).await {
+            Err(store::Error::Exists { .. }) => Ok(()), // an earlier attempt has begun
+            other => Ok(other?),
+        }
     }
 }
 
 /// A line for each object that is to be created, in some 10 bytes.
-fn creates(backup: &Backup, plan: &Plan) -> anyhow::Result<Bytes> {
+fn creates(backup: &Backup, plan: &Plan, besides: Vec<Create>) -> anyhow::Result<Bytes> {
     let (mut lines, mut bytes) = (LineWriter::new()?, BytesMut::new());
-    for item in plan.items.iter().filter(|item| item.verdict == Verdict::Create) {
+    let items = plan.items.iter().filter(|item| item.verdict == Verdict::Create).map(|item| {
         let entry = &backup.index.entries()[item.entry as usize];
         let kind = &backup.index.frame(entry).kind;
         let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
-        lines.line(&Create { kind: kind.key(), ns: target.namespace, name: target.name })?;
+        Create { kind: kind.key(), ns: target.namespace, name: target.name }
+    });
+    for create in items.chain(besides) {
+        lines.line(&create)?;
         bytes.extend_from_slice(&lines.ready());
     }
     bytes.extend_from_slice(&lines.finish()?);

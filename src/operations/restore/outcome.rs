@@ -71,6 +71,8 @@ pub(in crate::operations) struct Told<'a> {
     backup: &'a Backup,
     plan: &'a Plan,
     restored: Restored,
+    /// Objects that the backup doesn't hold and the restore made.
+    besides: Vec<ItemResult>,
     dry_run: bool,
 }
 
@@ -92,7 +94,12 @@ impl<'a> Told<'a> {
         });
         let refused: Vec<Problem> = refused.collect();
         restored.problems.extend(refused);
-        Self { backup, plan, restored, dry_run }
+        Self { backup, plan, restored, besides: Vec::new(), dry_run }
+    }
+
+    /// With objects that the backup doesn't hold, and the restore made.
+    pub(super) fn with(self, besides: Vec<ItemResult>) -> Self {
+        Self { besides, ..self }
     }
 
     /// How it ended.
@@ -124,7 +131,9 @@ impl<'a> Told<'a> {
     }
 
     fn items(&self) -> impl Iterator<Item = ItemResult> {
-        self.plan.items.iter().map(|item| item_result(self.backup, self.plan, item, &self.restored, self.dry_run))
+        let items = self.plan.items.iter();
+        let items = items.map(|item| item_result(self.backup, self.plan, item, &self.restored, self.dry_run));
+        items.chain(self.besides.iter().cloned())
     }
 
     fn count(&self, word: &str) -> u64 {

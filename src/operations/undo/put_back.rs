@@ -116,7 +116,8 @@ impl PutBack {
             events: undo.events,
             cancel: undo.cancel,
         };
-        let restored = apply.run(owners, &Restored::default()).await.context("putting back")?;
+        let nothing = std::future::ready(Ok(()));
+        let restored = apply.run(owners, &Restored::default(), nothing).await.context("putting back")?;
         Ok(Told::new(&backup, &plan, restored, false).whole())
     }
 }

@@ -74,14 +74,15 @@ fn samples() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "persistentvolumeclaims",
-            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "pv-1", "storageClassName": "gp3"},
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "pv-1", "storageClassName": "gp3",
+                "dataSource": {"kind": "VolumeSnapshot", "name": "s"}, "dataSourceRef": {"kind": "VolumeSnapshot", "name": "s"}},
                 "metadata": {"name": "c", "annotations": {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
                     "volume.beta.kubernetes.io/storage-provisioner": "x", "volume.kubernetes.io/storage-provisioner": "x",
                     "volume.kubernetes.io/selected-node": "n"}}}),
             "metadata.annotations[\"pv.kubernetes.io/bind-completed\"] metadata.annotations[\"pv.kubernetes.io/bound-by-controller\"] \
              metadata.annotations[\"volume.beta.kubernetes.io/storage-provisioner\"] \
              metadata.annotations[\"volume.kubernetes.io/storage-provisioner\"] \
-             metadata.annotations[\"volume.kubernetes.io/selected-node\"] spec.volumeName",
+             metadata.annotations[\"volume.kubernetes.io/selected-node\"] spec.volumeName spec.dataSource spec.dataSourceRef",
         ),
         (
             "persistentvolumes",
@@ -210,10 +211,13 @@ fn what_was_asked_for_stays() {
     let status = json!({"apiVersion": "v1", "kind": "ConfigMap", "status": {"a": 1}});
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "pv-1"}});
     let other = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "pv-2"}});
+    let source = json!({"kind": "PersistentVolumeClaim", "name": "c"});
+    let cloned = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"dataSource": source, "dataSourceRef": source}});
     let ports = json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"nodePort": 30001}], "healthCheckNodePort": 32000}});
     for (key, object, options, expected) in [
         ("configmaps", &status, default, "status"),
         ("configmaps", &status, TidyOptions { with_status: true, ..default }, ""),
+        ("persistentvolumeclaims", &cloned, default, ""),
         ("persistentvolumeclaims", &claim, default, "spec.volumeName"),
         ("persistentvolumeclaims", &claim, TidyOptions { kept_volumes: &volumes, ..default }, ""),
         ("persistentvolumeclaims", &other, TidyOptions { kept_volumes: &volumes, ..default }, "spec.volumeName"),

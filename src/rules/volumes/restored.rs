@@ -1,9 +1,12 @@
 //! What becomes of PersistentVolumes and claims when their data was restored into new volumes.
 
+use super::quantity;
 use crate::resource::Kind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+/// The API group of VolumeSnapshots.
+const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
 /// The node label by which a volume finds machines of its zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// Labels, of volumes and nodes, that say where a volume is.
@@ -27,6 +30,15 @@ pub struct NewVolume {
     pub zone: String,
 }
 
+/// A VolumeSnapshot that the CSI driver fills a claim from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filling {
+    /// Its name; it is in the claim's namespace.
+    pub snapshot: String,
+    /// What the volume must have at least.
+    pub gib: u64,
+}
+
 /// New volumes behind restored objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -34,6 +46,8 @@ pub struct Restored {
     pub volumes: BTreeMap<String, NewVolume>,
     /// By the claim's namespace and name in the target: the PersistentVolume it gets.
     pub claims: BTreeMap<(String, String), String>,
+    /// By the claim's namespace and name in the target: what it is filled from.
+    pub fillings: BTreeMap<(String, String), Filling>,
 }
 
 impl Restored {
@@ -45,11 +59,30 @@ impl Restored {
             if let Some(volume) = self.volumes.get(&name) {
                 refer(object, volume);
             }
-        } else if kind.is("persistentvolumeclaims")
-            && let Some(volume) = self.claims.get(&(namespace, name))
-        {
-            object["spec"]["volumeName"] = json!(volume);
+        } else if kind.is("persistentvolumeclaims") {
+            let claim = (namespace, name);
+            if let Some(volume) = self.claims.get(&claim) {
+                object["spec"]["volumeName"] = json!(volume);
+            }
+            if let Some(filling) = self.fillings.get(&claim) {
+                fill(object, filling);
+            }
         }
+    }
+}
+
+/// Has the CSI driver make a claim's volume from a snapshot: as large as the snapshot's at least, which it refuses otherwise.
+fn fill(claim: &mut Value, filling: &Filling) {
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    spec.remove("volumeName");
+    let source = json!({"apiGroup": SNAPSHOTS, "kind": "VolumeSnapshot", "name": filling.snapshot});
+    spec.insert("dataSource".to_owned(), source.clone());
+    spec.insert("dataSourceRef".to_owned(), source);
+    let asked = spec.get("resources").and_then(|resources| resources.pointer("/requests/storage"));
+    let asked = asked.and_then(Value::as_str).and_then(quantity).unwrap_or_default();
+    if asked < filling.gib << 30 {
+        let resources = spec.entry("resources").or_insert_with(|| json!({}));
+        resources["requests"]["storage"] = json!(format!("{}Gi", filling.gib));
     }
 }
 
@@ -125,6 +158,24 @@ mod tests {
         Restored {
             volumes: BTreeMap::from([("pvc-1".to_owned(), volume)]),
             claims: BTreeMap::from([(("copy".to_owned(), "data".to_owned()), "restored-1".to_owned())]),
+            fillings: BTreeMap::from([(
+                ("shop".to_owned(), "data".to_owned()),
+                Filling { snapshot: "kubectl-backup-1".into(), gib: 10 },
+            )]),
+        }
+    }
+
+    #[test]
+    fn a_claim_that_the_driver_fills_names_the_snapshot_and_no_volume() {
+        let source =
+            json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "kubectl-backup-1"});
+        for (asked, gets) in [("4Gi", "10Gi"), ("10Gi", "10Gi"), ("12G", "12G"), ("1Ti", "1Ti")] {
+            let mut claim = json!({"metadata": {"namespace": "shop", "name": "data"}, "spec": {
+                "storageClassName": "fast", "volumeName": "pvc-1", "resources": {"requests": {"storage": asked}}}});
+            restored().apply(&kind("persistentvolumeclaims", "PersistentVolumeClaim"), &mut claim);
+            let expected = json!({"storageClassName": "fast", "dataSource": source, "dataSourceRef": source,
+                "resources": {"requests": {"storage": gets}}});
+            assert_eq!(claim["spec"], expected);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::record::{Snapshot, State, VolumeCopy};
 use super::super::{Ec2, Error, Place, snapshot};
-use super::{Options, Wish};
+use super::{Options, Way, Wish};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::rules::volumes::{Zone, zone_for};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub struct Examined {
     /// The client for it.
     pub ec2: Ec2,
-    /// The volumes that can be made, each with its zone.
+    /// The volumes that can be made, each with its zone; that of others is up to the CSI driver.
     pub wishes: Vec<Wish>,
     /// Those that can't, with the reason.
     pub unusable: Vec<(Wish, String)>,
@@ -48,11 +48,16 @@ pub async fn examine_with(
     wishes: Vec<Wish>,
 ) -> Result<Examined, Error> {
     let snapshots = snapshots(&ec2, backup, &wishes).await?;
-    let zones = zones(&ec2, place).await?;
+    let is_made = |wish: &Wish| matches!(wish.way, Way::Made(_));
+    let zones = if wishes.iter().any(is_made) { zones(&ec2, place).await? } else { Vec::new() };
     let (mut usable, mut unusable, mut notes) = (Vec::new(), Vec::new(), BTreeSet::new());
     for mut wish in wishes {
         if let Some(why) = why_not(&wish.copy, ec2.region(), &snapshots) {
             unusable.push((wish, why));
+            continue;
+        }
+        if !is_made(&wish) {
+            usable.push(wish);
             continue;
         }
         let source = Zone { name: wish.copy.source.zone.clone(), id: wish.copy.source.zone_id.clone() };

@@ -109,6 +109,9 @@ func (d *driver) CreateVolume(_ context.Context, q *csi.CreateVolumeRequest) (*c
 		if from == "" || !d.exists(from) {
 			return nil, status.Errorf(codes.NotFound, "there is no snapshot %q", from)
 		}
+		if _, err := os.Stat(d.beside(from, "denied")); err == nil {
+			return nil, status.Errorf(codes.Internal, "CreateVolume: UnauthorizedOperation: the role may not use %s", from)
+		}
 		if _, err := run("cp", "--reflink=auto", "--sparse=always", d.file(from), d.file(id)); err != nil {
 			return nil, err
 		}
@@ -181,7 +184,7 @@ type of struct {
 
 func (d *driver) snapshot(id string) *csi.Snapshot {
 	there, err := os.Stat(d.file(id))
-	if err != nil {
+	if _, hidden := os.Stat(d.beside(id, "hidden")); err != nil || hidden == nil {
 		return nil
 	}
 	noted := of{Taken: there.ModTime()}
