@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use kubectl_backup::id::BackupId;
 use kubectl_backup::operations::Verb;
-use kubectl_backup::operations::undo::{UndoResult, UndoTask};
+use kubectl_backup::operations::restore::ItemResult;
+use kubectl_backup::operations::undo::{EBS_VOLUMES, UndoResult, UndoTask};
 use kubectl_backup::report::ExitCode;
 
 /// Undo a restore: put back what it changed, remove what it created
@@ -164,7 +165,12 @@ fn sum(result: &UndoResult, verdicts: &[&str]) -> u64 {
 fn deed(plan: &UndoResult, context: &str) -> String {
     let back = count(sum(plan, &["update", "recreate", "create"]), "object");
     let gone = number(sum(plan, &["delete"]));
-    format!("undo restore {} in cluster `{context}` (put back {back}, delete {gone})", plan.restore.id)
+    let is_data = |item: &&ItemResult| item.kind == EBS_VOLUMES && item.verdict == "delete";
+    let data = match plan.items.iter().filter(is_data).count() as u64 {
+        0 => String::new(),
+        some => format!(", the data on {} with them", count(some, "EBS volume")),
+    };
+    format!("undo restore {} in cluster `{context}` (put back {back}, delete {gone}{data})", plan.restore.id)
 }
 
 /// `undo undo-… Complete: 3 objects put back, 12 deleted of restore-…, 1.2s`.

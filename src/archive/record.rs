@@ -33,6 +33,9 @@ pub struct Record {
     pub plan_digest: Digest,
     /// When the worker began.
     pub started_at: Timestamp,
+    /// The namespace of its Job, which bears the restore's name; absent where it had none (`--local`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_namespace: Option<String>,
     /// How it ended; absent where it didn't, or is still going on.
     #[serde(flatten)]
     pub end: Option<End>,

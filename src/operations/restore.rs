@@ -15,6 +15,7 @@ use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::apply::{Apply, Restored};
+use crate::pipeline::besides::Journal;
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
@@ -179,20 +180,20 @@ async fn restore(
     let begun = begun::note(id, started, &identity.uid, &backup, &plan, home, context);
     begun.await.context("noting that it begins")?;
     events.phase(Phase::Restoring);
-    let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
+    let journal = home.map(|store| Journal { store, id, attempt: &context.attempt });
+    let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid, journal };
     makes_volumes.store(!wishes.is_empty(), Ordering::Relaxed);
     let problems = approval::problems(&earlier, std::mem::take(&mut wishes.problems));
     let volumes = Box::pin(wishes.make(&target, store, &backup, &plan.adaptation, context, &events));
     let volumes = volumes.await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
     let before = approval::done_before(&earlier, &plan);
-    let writing = Box::pin(carry_out(cluster, store, &backup, &mut plan, &before, &events, context));
+    let writing = Box::pin(carry_out(&target, store, &backup, &mut plan, &before, &events, context));
     let restored = until_cancelled(&context.cancel, writing).await;
     volumes.settle(&target, &events).await;
     let mut restored = restored?;
     restored.problems.extend(problems);
     restored.add(before);
-    restored.stays.extend(volumes.stays());
     let told = outcome::Told::new(&backup, &plan, restored, false);
     let json = told.json()?;
     if let Some(store) = home {
@@ -228,7 +229,7 @@ async fn tried_out(
 
 /// Writes what the plan says. Nothing that exists was touched before this.
 async fn carry_out(
-    cluster: &Cluster,
+    target: &volumes::Target<'_>,
     store: &dyn Store,
     backup: &Backup,
     plan: &mut Plan,
@@ -237,7 +238,8 @@ async fn carry_out(
     context: &Context,
 ) -> anyhow::Result<Restored> {
     let owners = std::mem::take(&mut plan.owners);
-    let apply = Apply { cluster, store, backup, plan, events, cancel: &context.cancel };
+    let (cluster, journal) = (target.cluster, target.journal);
+    let apply = Apply { cluster, store, backup, plan, journal, events, cancel: &context.cancel };
     apply.run(owners, before).await.context("restoring")
 }
 

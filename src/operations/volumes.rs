@@ -3,6 +3,7 @@
 use super::Context;
 use super::backup::Standing;
 use super::restore::{DryRun, RestoreTask};
+use crate::archive::besides::{Besides, MadeVolume};
 use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
@@ -10,6 +11,7 @@ use crate::cluster::object::Created;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::Error;
 use crate::pipeline::adapt::Adaptation;
+use crate::pipeline::besides::Journal;
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
 use crate::report::{Events, Problem, one_line};
@@ -23,6 +25,7 @@ use crate::volumes::restore::{self, Data, Wish};
 use crate::volumes::snapshot::Snapshots;
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +33,8 @@ use std::time::Duration;
 
 /// Characters that the value of a tag in AWS may have.
 const TAG_VALUE: usize = 256;
+/// Notes written at once.
+const AT_ONCE: usize = 16;
 /// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
 pub(super) const CLEANING: Duration = Duration::from_secs(20);
 
@@ -90,6 +95,8 @@ pub(super) struct Target<'a> {
     pub(super) discovery: &'a Discovery,
     /// What tells it from others.
     pub(super) uid: &'a str,
+    /// Where it is noted what is made there.
+    pub(super) journal: Option<Journal<'a>>,
 }
 
 impl Target<'_> {
@@ -279,8 +286,9 @@ impl<'a> Wishes<'a> {
             Err(crate::volumes::Error::Cancelled) => return Err(Error::Cancelled.into()),
             Err(error) => anyhow::bail!("{}", with_way_out(&error)),
         };
-        let mut failed = None;
-        for one in &made.made {
+        let mut failed = note(target.journal, &made).await.err();
+        let noted = if failed.is_none() { made.made.as_slice() } else { &[] };
+        for one in noted {
             let Wish { copy, namespace, volume: name, zone, .. } = &one.wish;
             let volume = NewVolume { id: one.id.clone(), zone: zone.clone() };
             if *name == copy.volume {
@@ -300,6 +308,20 @@ impl<'a> Wishes<'a> {
         }
         Ok(volumes)
     }
+}
+
+/// Notes what was made before anything refers to it, so that an undo finds it.
+async fn note(journal: Option<Journal<'_>>, volumes: &restore::Volumes) -> anyhow::Result<()> {
+    let Some(journal) = journal else { return Ok(()) };
+    let notes = volumes.made.iter().map(|one| {
+        let Wish { copy, namespace, volume, .. } = &one.wish;
+        let claim = ObjectName::new(Some(namespace), &copy.claim);
+        let (id, region, gib) = (one.id.clone(), volumes.region().to_owned(), copy.source.gib);
+        Besides::MadeVolume(MadeVolume { id, region, gib, volume: volume.clone(), claim })
+    });
+    let notes: Vec<Besides> = notes.collect();
+    let noted = stream::iter(notes).map(|deed| async move { journal.note(&deed).await }).buffer_unordered(AT_ONCE);
+    noted.try_collect::<()>().await.context("noting which volumes were made")
 }
 
 /// An error with the way to restore all the same.
@@ -354,15 +376,6 @@ async fn handle(cluster: &Cluster, kind: &Kind, name: &ObjectName) -> anyhow::Re
 }
 
 impl NewVolumes {
-    /// What an undo leaves of them, in words.
-    pub(super) fn stays(&self) -> impl Iterator<Item = String> {
-        self.new.claims.iter().map(|((namespace, claim), volume)| {
-            format!(
-                "the EBS volume of PersistentVolume `{volume}`, made for claim `{namespace}/{claim}`, stays with its data"
-            )
-        })
-    }
-
     /// Removes the volumes that no PersistentVolume refers to in the end.
     pub(super) async fn settle(&self, target: &Target<'_>, events: &Events) {
         let Some(volumes) = &self.volumes else { return };

@@ -1,6 +1,7 @@
 //! What a restore changes is saved before, and undone; and restores of some of a backup.
 
 use crate::harness::{ClusterName::A, *};
+use crate::volumes::Pv;
 use serde_json::{Value, json};
 
 fn config_map(namespace: &str, name: &str, value: &str) -> Value {
@@ -108,6 +109,42 @@ fn an_undo_leaves_alone_what_somebody_changed_and_what_holds_more_than_the_resto
     assert_eq!(colour(&copy.0, name), None);
     at(&["undo", restore, &format!("namespace/{}", copy.0), "--yes"]).exits(0);
     eventually("the namespace to go", || (kubectl(A, &["get", "namespace", &copy.0]).code != 0).then_some(()));
+}
+
+#[test]
+fn promise_6_what_a_restore_did_besides_is_taken_back_too() {
+    let namespace = TempNamespace::new(A, "besides");
+    let name = namespace.name.clone();
+    let host = json!({"hostPath": {"path": "/tmp/kubectl-backup-besides"}});
+    let volume = Pv::of(&name, "data", &format!("pv-{name}"), host);
+    let pull = json!({"imagePullSecrets": [{"name": "registry"}]}).to_string();
+    let pulls = || get(A, &["-n", &name, "serviceaccount", "default"])["imagePullSecrets"].clone();
+    eventually("the default service account", || {
+        (kubectl(A, &["-n", &name, "patch", "serviceaccount", "default", "-p", &pull]).code == 0).then_some(())
+    });
+    let place = location("besides");
+    installed(A);
+    let at = |args: &[&str]| backup(A, &[args, &["--location", &place.url]].concat());
+    let ran = at(&["ns", &name, "--volumes=skip", "-o", "json"]).exits(0).json();
+    let id = ran["id"].as_str().expect("an id").to_owned();
+    let remembered = || get(A, &["pv", &volume.0])["spec"]["claimRef"]["uid"].as_str().map(str::to_owned);
+    let was = remembered();
+    namespace.delete();
+    at(&["restore", &id, "--yes"]).exits(0);
+    assert_eq!(pulls(), json!([{"name": "registry"}]));
+    eventually("the volume to be bound again", || (remembered().is_some() && remembered() != was).then_some(()));
+
+    let mine = json!({"imagePullSecrets": [{"name": "mine"}]}).to_string();
+    kubectl(A, &["-n", &name, "patch", "serviceaccount", "default", "-p", &mine]).exits(0);
+    let undone = at(&["undo", "--yes", "-o", "json"]).exits(0).json();
+    let told = verdicts(&undone);
+    assert_eq!(told[&format!("serviceaccounts {name}/default")], "updated", "{undone}");
+    assert_eq!(told[&format!("persistentvolumes /{}", volume.0)], "skip", "{undone}");
+    assert_eq!(pulls(), json!([{"name": "mine"}]));
+    let restore = undone["restore"]["id"].as_str().expect("an id");
+    at(&["undo", restore, "persistentvolumeclaim/data", "--yes"]).exits(0).says(&["1 object put back, 1 deleted"]);
+    assert_eq!(remembered(), was, "the volume is released, by the claim that there was before");
+    kubectl(A, &["-n", &name, "get", "pvc", "data"]).exits(1);
 }
 
 /// A namespace that something else than the test made; gone at the end.

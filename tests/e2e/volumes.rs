@@ -87,7 +87,7 @@ impl Installed {
 }
 
 /// A PersistentVolume of the driver, bound to a claim. Removed in the end, with the volume's file.
-pub(crate) struct Pv(String);
+pub(crate) struct Pv(pub(crate) String);
 
 impl Pv {
     pub(crate) fn new(namespace: &str, claim: &str, volume: Volume) -> Self {
@@ -97,7 +97,7 @@ impl Pv {
         Self::of(namespace, claim, &name, source)
     }
 
-    fn of(namespace: &str, claim: &str, name: &str, source: Value) -> Self {
+    pub(crate) fn of(namespace: &str, claim: &str, name: &str, source: Value) -> Self {
         let mut spec = json!({
             "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
             "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": namespace, "name": claim}
@@ -224,8 +224,39 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     let (other, another) = handle(&copy.name, "data-db-0");
     let others = [Pv(other.clone()), Pv(handle(&copy.name, "wal-db-0").0)];
     assert!(other != pv && another != new, "{other} {another}");
-    assert_eq!(handle(name, "data-db-0"), (pv, new), "the first one's is not touched");
-    drop(others);
+    assert_eq!(handle(name, "data-db-0"), (pv.clone(), new.clone()), "the first one's is not touched");
+    undo_copy(&own, &copy.name, &others);
+    assert_eq!(handle(name, "data-db-0"), (pv, new), "nor is it by the undo");
+    assert_eq!(shell(name, "cat /data/f /wal/f"), "old\n41\n");
+}
+
+/// Undoes the last restore, into a namespace that was there: its claims stay with their volumes until they are named.
+fn undo_copy(own: &Installed, namespace: &str, volumes: &[Pv; 2]) {
+    let handles = ["data-db-0", "wal-db-0"].map(|claim| handle(namespace, claim).1);
+    let left = || handles.iter().filter(|id| ec2().0.volumes(REGION).iter().any(|volume| volume.id == **id)).count();
+    let undone = own.run(&["undo", "--yes", "-o", "json"]).exits(0).json();
+    let note = undone["notes"]
+        .as_array()
+        .expect("notes")
+        .iter()
+        .find_map(|note| note.as_str()?.split_once("`kubectl backup "));
+    let (stays, command) = note.expect("a note with a command");
+    assert!(stays.contains("2 EBS volumes that the restore made stay, with data (2 GiB)"), "{undone}");
+    assert_eq!(left(), 2);
+    let command: Vec<&str> = command.split_once('`').expect("its end").0.split(' ').collect();
+    assert_eq!(command[2..], ["persistentvolumeclaim/data-db-0", "persistentvolumeclaim/wal-db-0"]);
+    for (verdict, dry_run) in [("delete", "--dry-run=client"), ("deleted", "--yes"), ("unchanged", "--yes")] {
+        let args = [&command[..], &[dry_run, "-o", "json"]].concat();
+        let told = verdicts(&own.run(&args).exits(0).json());
+        let mine = handles.iter().map(|id| format!("ebs-volumes /{id}"));
+        let mine = mine.chain(volumes.iter().map(|pv| format!("persistentvolumes /{}", pv.0)));
+        for name in mine {
+            assert_eq!(told.get(&name).map(String::as_str), Some(verdict), "{name}: {told:?}");
+        }
+        assert_eq!(left(), if verdict == "delete" { 2 } else { 0 });
+    }
+    kubectl(A, &["get", "pv", &volumes[0].0]).exits(1);
+    own.run(&["undo", command[1], "--yes"]).exits(0);
 }
 
 #[test]
