@@ -5,6 +5,7 @@ use super::Error;
 use super::manifest::{FORMAT, File, data_key};
 use crate::id::{Attempt, BackupId, Digest};
 use crate::report::Outcome;
+use crate::resource::check_namespace;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,10 @@ impl Record {
         if record.format != FORMAT {
             return Err(Error::UnknownFormat(record.format));
         }
+        // it goes into URLs
+        if record.job_namespace.as_deref().is_some_and(|namespace| check_namespace(namespace).is_err()) {
+            return Err(damaged(id, "the namespace of its Job can't be one"));
+        }
         if record.id == *id { Ok(record) } else { Err(damaged(id, "it names another restore")) }
     }
 }
@@ -143,7 +148,7 @@ mod tests {
         let record = json!({
             "format": FORMAT, "id": id, "attempt": "a1", "cluster": "u", "backup": "shop-1", "planDigest": Digest::of(b""),
             "startedAt": "2026-11-20T10:00:00Z", "endedAt": "2026-11-20T10:00:02Z", "outcome": "Complete", "newer": 1,
-            "created": 1, "updated": 0, "recreated": 0, "report": file("report.json"), "log": file("log.jsonl.zst"),
+            "jobNamespace": "kb", "created": 1, "updated": 0, "recreated": 0, "report": file("report.json"), "log": file("log.jsonl.zst"),
         });
         let read = |record: &Value| Record::read(&id, record.to_string().as_bytes());
         assert_eq!(read(&record).unwrap().end.unwrap().safety, None);
@@ -152,6 +157,7 @@ mod tests {
             ("/id", json!("restore-2")),
             ("/report/key", json!("data/restore-2/a1/report.json")),
             ("/attempt", json!("../x")),
+            ("/jobNamespace", json!("../x")),
         ] {
             let mut record = record.clone();
             *record.pointer_mut(at).unwrap() = other;
