@@ -70,6 +70,9 @@ pub(crate) enum DryRun {
 fn restore(text: &str) -> Result<String, String> {
     match BackupId::parse(text.trim_end_matches('-')) {
         Ok(_) => Ok(text.to_owned()),
+        Err(_) if text.contains('/') => Err(format!(
+            "it is an object, and the restore comes first: `undo RESTORE {text}`; `kubectl backup list --restores` shows them"
+        )),
         Err(_) => Err("it can't be a restore's id; `kubectl backup list --restores` shows them".to_owned()),
     }
 }
@@ -91,6 +94,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         let (ended, plan) = planned(session, &target, args).await?;
         print(&rendered(&plan, args, &session.screen)?)?;
         tell_rest(&ended, &plan, &session.screen);
+        tell(&match shown::writes(&plan.items) {
+            0 => nothing_left(&plan),
+            _ => format!("would {}; nothing was changed", deed(&plan, &session.context)),
+        });
         return Ok(ended.code);
     }
     let mut task = args.task(false);
@@ -99,7 +106,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         tell_rest(&ended, &plan, &session.screen);
         tell(table(&plan, args, &session.screen).trim_end());
         if shown::writes(&plan.items) == 0 {
-            tell(&format!("there is nothing left to undo of {}", plan.restore.id));
+            tell(&nothing_left(&plan));
             return Ok(ended.code);
         }
         if !ask::agreed(&deed(&plan, &session.context), &session.screen).await? {
@@ -159,6 +166,10 @@ fn tell_rest(ended: &Ended, result: &UndoResult, screen: &Screen) {
 
 fn sum(result: &UndoResult, verdicts: &[&str]) -> u64 {
     result.items.iter().filter(|item| verdicts.contains(&item.verdict.as_str())).count() as u64
+}
+
+fn nothing_left(plan: &UndoResult) -> String {
+    format!("there is nothing left to undo of {}", plan.restore.id)
 }
 
 /// What is asked before anything is written.

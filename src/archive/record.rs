@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const RECORD_LIMIT: u64 = 64 * 1024;
 /// How the keys end that say that a restore has begun.
 const BEGUN: &str = ".begun.json";
+/// How the keys end that say that a restore is undone.
+const UNDONE: &str = ".undone.json";
 /// What all records' keys begin with.
 pub const RESTORES: &str = "restores/";
 
@@ -88,6 +90,30 @@ pub fn begun_key(id: &BackupId) -> String {
 /// The restore that this key says has begun.
 pub fn id_of_begun(key: &str) -> Option<BackupId> {
     BackupId::parse(key.strip_prefix(RESTORES)?.strip_suffix(BEGUN)?).ok()
+}
+
+/// `restores/<id>.undone.json`: a restore is undone, all of it but what is spared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Undone {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The restore.
+    pub id: BackupId,
+    /// The run that undid it.
+    pub undo: BackupId,
+    /// When it was done with that.
+    pub undone_at: Timestamp,
+}
+
+/// The key under which is noted that a restore is undone.
+pub fn undone_key(id: &BackupId) -> String {
+    format!("{RESTORES}{id}{UNDONE}")
+}
+
+/// The restore that this key says is undone.
+pub fn id_of_undone(key: &str) -> Option<BackupId> {
+    BackupId::parse(key.strip_prefix(RESTORES)?.strip_suffix(UNDONE)?).ok()
 }
 
 /// The key of a restore's record.
@@ -169,6 +195,8 @@ mod tests {
         let begun = Record::read_begun(&id, begun.to_string().as_bytes()).unwrap();
         assert_eq!((begun.end, id_of_begun(&begun_key(&id))), (None, Some(id.clone())));
         assert_eq!(id_of_record(&begun_key(&id)), None);
+        assert_eq!((id_of_record(&undone_key(&id)), id_of_begun(&undone_key(&id))), (None, None));
+        assert_eq!(id_of_undone(&undone_key(&id)), Some(id.clone()));
         assert_eq!(id_of_record(&record_key(&id)), Some(id));
         assert_eq!(id_of_record("restores/a/b.json"), None);
     }

@@ -12,14 +12,16 @@ mod written;
 
 use super::backup::target::cluster_uid;
 use super::{Context, Done, Usage};
-use crate::archive::record::Record;
+use crate::archive::manifest::FORMAT;
+use crate::archive::record::{Record, Undone, undone_key};
 use crate::cluster::Cluster;
 use crate::cluster::object::manager_of;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::operations::restore::{ItemResult, RestoreResult};
+use crate::pipeline::restores::{self, Found};
 use crate::pipeline::undo::{Made, Removal, Undo};
-use crate::pipeline::{Error, restores, until_cancelled};
+use crate::pipeline::{Error, until_cancelled};
 use crate::report::{ExitCode, Outcome, Phase, Problem};
 use crate::resource::ObjectName;
 use crate::rules::kinds::ObjectArg;
@@ -96,6 +98,9 @@ pub struct Listed {
     /// Where it has no end, how it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Standing>,
+    /// When it was undone, all of it but what is spared, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_at: Option<Timestamp>,
 }
 
 /// All restores on record in a location. The cluster is asked only for those that have not ended.
@@ -107,14 +112,14 @@ pub async fn list(cluster: &Cluster, store: &dyn Store, context: &Context) -> an
     let (records, problems) = restores::read(store).await?;
     let message = format!("{} restores in {}", records.len(), store.describe());
     let mut uid = String::new();
-    if records.iter().any(|record| record.end.is_none()) {
+    if records.iter().any(|found| found.record.end.is_none()) {
         let discovery = cluster.discover().await.context("discovery")?;
         uid = cluster_uid(cluster, &discovery).await?;
     }
     let mut restores = Vec::with_capacity(records.len());
-    for record in records {
+    for Found { record, undone_at } in records {
         let standing = standing::of(&record, cluster, &uid).await;
-        restores.push(Listed { record, standing });
+        restores.push(Listed { record, standing, undone_at });
     }
     let result = RestoresResult { read_at: (context.now)(), restores, problems };
     let result = Some(Bytes::from(serde_json::to_vec(&result)?));
@@ -165,7 +170,7 @@ async fn undo(
     let named = named.map_err(|error| Usage(error.to_string()))?;
     let discovery = cluster.discover().await.context("discovery")?;
     let uid = cluster_uid(cluster, &discovery).await?;
-    let record = restores::find(store, task.restore.as_deref(), &uid).await?;
+    let Found { record, undone_at } = restores::find(store, task.restore.as_deref(), &uid).await?;
     let is_meant = task.dry_run || task.restore.is_some();
     let unended = standing::check(&record, is_meant, cluster, context).await?;
     let (cluster, manager) = (&cluster.of_run(id), manager_of(&record.id));
@@ -175,6 +180,9 @@ async fn undo(
     let named = Named { args: &named, discovery: &discovery };
     let mut decided = decide(&undo, &record, written, &named, store, context).await?;
     decided.notes.extend(unended);
+    decided
+        .notes
+        .extend(undone_at.map(|time| format!("it was undone already, {}", standing::ago(time, (context.now)()))));
     let deeds = approval::deeds(&decided);
     let digest = approval::digest(&record, named.args, &deeds)?;
     let planned = planned(&decided);
@@ -187,7 +195,25 @@ async fn undo(
     }
     events.phase(Phase::Restoring);
     let part = carry_out(&undo, decided, store).await?;
-    done(part.result(record, digest, false))
+    let done = done(part.result(record.clone(), digest, false))?;
+    if done.outcome == Outcome::Complete && !named.is_some() && !location.read_only {
+        note_undone(id, &record.id, store, context).await;
+    }
+    Ok(done)
+}
+
+/// Notes for `list --restores` that a restore is undone. The undo is done, also where that can't be noted.
+async fn note_undone(undo: &BackupId, restore: &BackupId, store: &dyn Store, context: &Context) {
+    let (undone_at, key) = ((context.now)(), undone_key(restore));
+    let undone = Undone { format: FORMAT.to_owned(), id: restore.clone(), undo: undo.clone(), undone_at };
+    let noted = match serde_json::to_vec_pretty(&undone) {
+        Ok(bytes) => store.create(&key, Bytes::from(bytes)).await,
+        Err(error) => return tracing::warn!(%error, "that it is undone isn't noted"),
+    };
+    match noted {
+        Ok(()) | Err(crate::store::Error::Exists { .. }) => (),
+        Err(error) => tracing::warn!(%error, "that it is undone isn't noted"),
+    }
 }
 
 async fn decide(

@@ -43,7 +43,8 @@ fn promise_6_a_restore_is_undone_and_can_be_undone_again() {
     let (namespace, place, id) = changed("undo");
     let name = &namespace.name;
     let at = |args: &[&str]| backup(A, &[args, &["--location", &place.url]].concat());
-    let restored = at(&["restore", &id, "--existing=recreate", "--yes", "-o", "json"]).exits(0).json();
+    let restored =
+        at(&["restore", &id, "--existing=recreate", "--yes", "-o", "json"]).exits(0).says(&["takes it back"]).json();
     assert_eq!(verdicts(&restored)[&format!("configmaps {name}/lost")], "created");
     let is = |kept: &str, lost: Option<&str>, frozen: &str| {
         assert_eq!(colour(name, "kept").as_deref(), Some(kept));
@@ -73,6 +74,8 @@ fn promise_6_a_restore_is_undone_and_can_be_undone_again() {
     let verdict = |kind: &str| verdicts(&undone)[&format!("configmaps {name}/{kind}")].clone();
     assert_eq!([verdict("kept"), verdict("lost"), verdict("frozen")], ["updated", "deleted", "recreated"], "{undone}");
     is("now", None, "now");
+    let listed = at(&["list", "--restores", "-o", "json"]).exits(0).json();
+    assert!(listed["restores"][0]["undoneAt"].is_string(), "{listed}");
     at(&["undo", "--yes"]).exits(0).says(&["0 objects put back, 0 deleted"]);
     let bindings = kubectl(A, &["get", "clusterrolebindings", "-o", "name"]).exits(0).stdout;
     assert!(!bindings.contains("kubectl-backup-restore-undo-undo"), "{bindings}");
@@ -134,7 +137,7 @@ fn promise_6_what_a_restore_did_besides_is_taken_back_too() {
     assert_eq!(pulls(), json!([{"name": "registry"}]));
     eventually("the volume to be bound again", || (remembered().is_some() && remembered() != was).then_some(()));
 
-    let mine = json!({"imagePullSecrets": [{"name": "mine"}]}).to_string();
+    let mine = json!({"imagePullSecrets": [{"name": "registry"}, {"name": "mine"}]}).to_string();
     kubectl(A, &["-n", &name, "patch", "serviceaccount", "default", "-p", &mine]).exits(0);
     let undone = at(&["undo", "--yes", "-o", "json"]).exits(0).json();
     let told = verdicts(&undone);

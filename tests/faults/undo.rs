@@ -40,9 +40,11 @@ pub(crate) async fn undone_whole(
     let done = undo(&Worker::default(), UndoTask::default(), api, bucket).await;
     assert_eq!(ending(&done), "Complete", "{about}");
     assert!(plain(api) == *before, "{about}");
+    assert!(bucket.root().join(format!("restores/{RESTORE}.undone.json")).exists(), "{about}");
     let written = writes(api).len();
     let again = undo(&Worker::named("again"), UndoTask::default(), api, bucket).await;
     assert_eq!((ending(&again).as_str(), writes(api).len()), ("Complete", written), "{about}");
+    assert!(undone(&again).notes.iter().any(|note| note.contains("it was undone already")), "{about}");
     undone(&done)
 }
 

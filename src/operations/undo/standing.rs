@@ -58,7 +58,7 @@ pub(super) async fn check(
     }
     let id = &record.id;
     let (standing, why) = look(record, cluster, &record.cluster).await;
-    let began = began(record.started_at, (context.now)());
+    let began = format!("began {}", ago(record.started_at, (context.now)()));
     match standing {
         Standing::Running => {
             let namespace = record.job_namespace.as_deref().unwrap_or_default();
@@ -83,12 +83,12 @@ pub(super) async fn check(
     }
 }
 
-/// `began 12m ago`.
-fn began(started: Timestamp, now: Timestamp) -> String {
-    let age = now.duration_since(started);
+/// `12m ago`.
+pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
+    let age = now.duration_since(then);
     let seconds = if age < SignedDuration::from_hours(1) { age.as_secs() } else { age.as_secs() / 60 * 60 };
     let age = SignedDuration::from_secs(seconds);
-    format!("began {age:#} ago")
+    format!("{age:#} ago")
 }
 
 #[cfg(test)]
@@ -99,8 +99,8 @@ mod tests {
     fn an_age_is_as_fine_as_one_needs_it() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let now = at("2026-11-20T12:00:30Z");
-        assert_eq!(began(at("2026-11-20T11:59:50.5Z"), now), "began 39s ago");
-        assert_eq!(began(at("2026-11-20T11:48:00Z"), now), "began 12m 30s ago");
-        assert_eq!(began(at("2026-11-19T10:00:10Z"), now), "began 26h ago");
+        assert_eq!(ago(at("2026-11-20T11:59:50.5Z"), now), "39s ago");
+        assert_eq!(ago(at("2026-11-20T11:48:00Z"), now), "12m 30s ago");
+        assert_eq!(ago(at("2026-11-19T10:00:10Z"), now), "26h ago");
     }
 }
