@@ -62,13 +62,14 @@ pub struct MadeVolume {
 }
 
 impl Besides {
-    /// The key under which an attempt notes it. The same deed has the same key.
+    /// The file in which an attempt notes it, as key and JSON. The same deed has the same key.
     ///
     /// # Errors
-    /// None that happens: it is plain data.
-    pub fn key(&self, id: &BackupId, attempt: &Attempt) -> serde_json::Result<String> {
-        let digest = Digest::of(&serde_json::to_vec(self)?).to_string();
-        Ok(data_key(id, attempt, &format!("{FOLDER}{}.json", &digest[..16])))
+    /// None that a deed can cause.
+    pub fn file(&self, id: &BackupId, attempt: &Attempt) -> Result<(String, Vec<u8>), Error> {
+        let bytes = serde_json::to_vec(self).map_err(|error| Error::Compress(error.into()))?;
+        let digest = Digest::of(&bytes).to_string();
+        Ok((data_key(id, attempt, &format!("{FOLDER}{}.json", &digest[..16])), bytes))
     }
 
     /// Whether a key is that of such a file.
@@ -125,7 +126,7 @@ mod tests {
             made("pv"),
         ];
         for deed in all {
-            let (key, bytes) = (deed.key(&id, &attempt).unwrap(), serde_json::to_vec(&deed).unwrap());
+            let (key, bytes) = deed.file(&id, &attempt).unwrap();
             assert!(key.starts_with("data/restore-1/a1/besides/") && Besides::is_key(&key), "{key}");
             assert_eq!(Besides::read(&key, &bytes).unwrap(), deed);
         }

@@ -27,10 +27,8 @@ impl Journal<'_> {
     /// # Errors
     /// The bucket's; then it must not be done.
     pub async fn note(&self, deed: &Besides) -> Result<(), Error> {
-        let written = |error: serde_json::Error| Error::Thread(error.to_string());
-        let key = deed.key(self.id, self.attempt).map_err(written)?;
-        let bytes = Bytes::from(serde_json::to_vec(deed).map_err(written)?);
-        match self.store.create(&key, bytes).await {
+        let (key, bytes) = deed.file(self.id, self.attempt)?;
+        match self.store.create(&key, Bytes::from(bytes)).await {
             Err(store::Error::Exists { .. }) => Ok(()),
             other => Ok(other?),
         }

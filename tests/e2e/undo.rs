@@ -1,7 +1,7 @@
 //! What a restore changes is saved before, and undone; and restores of some of a backup.
 
 use crate::harness::{ClusterName::A, *};
-use crate::volumes::Pv;
+use crate::volumes::{Installed, Pv, REGION, ec2, handle};
 use serde_json::{Value, json};
 
 fn config_map(namespace: &str, name: &str, value: &str) -> Value {
@@ -148,6 +148,46 @@ fn promise_6_what_a_restore_did_besides_is_taken_back_too() {
     at(&["undo", restore, "persistentvolumeclaim/data", "--yes"]).exits(0).says(&["1 object put back, 1 deleted"]);
     assert_eq!(remembered(), was, "the volume is released, by the claim that there was before");
     kubectl(A, &["-n", &name, "get", "pvc", "data"]).exits(1);
+}
+
+/// Undoes the last restore, into a namespace that was there: its claims stay with their volumes until they are named.
+pub(crate) fn undo_copy(own: &Installed, namespace: &str, volumes: &[Pv; 2]) {
+    let handles = ["data-db-0", "wal-db-0"].map(|claim| handle(namespace, claim).1);
+    let left = || handles.iter().filter(|id| ec2().0.volumes(REGION).iter().any(|volume| volume.id == **id)).count();
+    let undone = own.run(&["undo", "--yes", "-o", "json"]).exits(0).json();
+    let note = undone["notes"]
+        .as_array()
+        .expect("notes")
+        .iter()
+        .find_map(|note| note.as_str()?.split_once("`kubectl backup "));
+    let (stays, command) = note.expect("a note with a command");
+    assert!(stays.contains("2 EBS volumes that the restore made stay, with data (2 GiB)"), "{undone}");
+    assert_eq!(left(), 2);
+    let command: Vec<&str> = command.split_once('`').expect("its end").0.split(' ').collect();
+    assert_eq!(command[2..], ["persistentvolumeclaim/data-db-0", "persistentvolumeclaim/wal-db-0"]);
+    for (verdict, dry_run) in [("delete", "--dry-run=client"), ("deleted", "--yes"), ("unchanged", "--yes")] {
+        let args = [&command[..], &[dry_run, "-o", "json"]].concat();
+        let told = verdicts(&own.run(&args).exits(0).json());
+        let mine = handles.iter().map(|id| format!("ebs-volumes /{id}"));
+        let mine = mine.chain(volumes.iter().map(|pv| format!("persistentvolumes /{}", pv.0)));
+        for name in mine {
+            assert_eq!(told.get(&name).map(String::as_str), Some(verdict), "{name}: {told:?}");
+        }
+        assert_eq!(left(), if verdict == "delete" { 2 } else { 0 });
+    }
+    kubectl(A, &["get", "pv", &volumes[0].0]).exits(1);
+    own.run(&["undo", command[1], "--yes"]).exits(0);
+}
+
+/// Undoes the first restore, which made the namespace: with it go its pods, its claims and their volumes, once they are
+/// detached.
+pub(crate) fn undo_namespace(own: &Installed, namespace: &str, (pv, volume): (&str, &str)) {
+    let restores = own.run(&["list", "--restores", "-o", "json"]).exits(0).json();
+    let first = restores["restores"][0]["id"].as_str().expect("an id");
+    let told = own.run(&["undo", first, &format!("namespace/{namespace}"), "--yes", "-o", "json"]).exits(0).json();
+    assert_eq!(verdicts(&told)[&format!("ebs-volumes /{volume}")], "deleted", "{told}");
+    kubectl(A, &["get", "pv", pv]).exits(1);
+    assert!(!ec2().0.volumes(REGION).iter().any(|one| one.id == volume));
 }
 
 /// A namespace that something else than the test made; gone at the end.

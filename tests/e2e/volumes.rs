@@ -5,6 +5,7 @@
 use crate::harness::{ClusterName::A, *};
 use crate::proxy::Proxy;
 use crate::standin::{Settings, Standin, Volume};
+use crate::undo::{undo_copy, undo_namespace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -168,7 +169,7 @@ fn shell(namespace: &str, script: &str) -> String {
     kubectl(A, &["-n", namespace, "exec", "db-0", "--", "/bin/sh", "-c", script]).exits(0).stdout
 }
 
-fn handle(namespace: &str, claim: &str) -> (String, String) {
+pub(crate) fn handle(namespace: &str, claim: &str) -> (String, String) {
     let object = get(A, &["-n", namespace, "pvc", claim]);
     let pv = object["spec"]["volumeName"].as_str().expect("a volume").to_owned();
     let handle = get(A, &["pv", &pv])["spec"]["csi"]["volumeHandle"].as_str().expect("a handle").to_owned();
@@ -226,37 +227,9 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     assert!(other != pv && another != new, "{other} {another}");
     assert_eq!(handle(name, "data-db-0"), (pv.clone(), new.clone()), "the first one's is not touched");
     undo_copy(&own, &copy.name, &others);
-    assert_eq!(handle(name, "data-db-0"), (pv, new), "nor is it by the undo");
+    assert_eq!(handle(name, "data-db-0"), (pv.clone(), new.clone()), "nor is it by the undo");
     assert_eq!(shell(name, "cat /data/f /wal/f"), "old\n41\n");
-}
-
-/// Undoes the last restore, into a namespace that was there: its claims stay with their volumes until they are named.
-fn undo_copy(own: &Installed, namespace: &str, volumes: &[Pv; 2]) {
-    let handles = ["data-db-0", "wal-db-0"].map(|claim| handle(namespace, claim).1);
-    let left = || handles.iter().filter(|id| ec2().0.volumes(REGION).iter().any(|volume| volume.id == **id)).count();
-    let undone = own.run(&["undo", "--yes", "-o", "json"]).exits(0).json();
-    let note = undone["notes"]
-        .as_array()
-        .expect("notes")
-        .iter()
-        .find_map(|note| note.as_str()?.split_once("`kubectl backup "));
-    let (stays, command) = note.expect("a note with a command");
-    assert!(stays.contains("2 EBS volumes that the restore made stay, with data (2 GiB)"), "{undone}");
-    assert_eq!(left(), 2);
-    let command: Vec<&str> = command.split_once('`').expect("its end").0.split(' ').collect();
-    assert_eq!(command[2..], ["persistentvolumeclaim/data-db-0", "persistentvolumeclaim/wal-db-0"]);
-    for (verdict, dry_run) in [("delete", "--dry-run=client"), ("deleted", "--yes"), ("unchanged", "--yes")] {
-        let args = [&command[..], &[dry_run, "-o", "json"]].concat();
-        let told = verdicts(&own.run(&args).exits(0).json());
-        let mine = handles.iter().map(|id| format!("ebs-volumes /{id}"));
-        let mine = mine.chain(volumes.iter().map(|pv| format!("persistentvolumes /{}", pv.0)));
-        for name in mine {
-            assert_eq!(told.get(&name).map(String::as_str), Some(verdict), "{name}: {told:?}");
-        }
-        assert_eq!(left(), if verdict == "delete" { 2 } else { 0 });
-    }
-    kubectl(A, &["get", "pv", &volumes[0].0]).exits(1);
-    own.run(&["undo", command[1], "--yes"]).exits(0);
+    undo_namespace(&own, name, (&pv, &new));
 }
 
 #[test]
