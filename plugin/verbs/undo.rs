@@ -174,14 +174,16 @@ fn nothing_left(plan: &UndoResult) -> String {
 
 /// What is asked before anything is written.
 fn deed(plan: &UndoResult, context: &str) -> String {
-    let back = count(sum(plan, &["update", "recreate", "create"]), "object");
-    let gone = number(sum(plan, &["delete"]));
     let is_data = |item: &&ItemResult| item.kind == EBS_VOLUMES && item.verdict == "delete";
-    let data = match plan.items.iter().filter(is_data).count() as u64 {
-        0 => String::new(),
-        some => format!(", the data on {} with them", count(some, "EBS volume")),
-    };
-    format!("undo restore {} in cluster `{context}` (put back {back}, delete {gone}{data})", plan.restore.id)
+    let deeds = [
+        ("put back ", sum(plan, &["update", "recreate", "create"]), "object"),
+        ("delete ", sum(plan, &["delete"]), "object"),
+        ("with the data on ", plan.items.iter().filter(is_data).count() as u64, "EBS volume"),
+    ];
+    let deeds = deeds.iter().filter(|(_, many, _)| *many > 0);
+    let deeds = deeds.map(|(deed, many, what)| format!("{deed}{}", count(*many, what)));
+    let deeds = deeds.collect::<Vec<_>>().join(", ");
+    format!("undo restore {} in cluster `{context}` ({deeds})", plan.restore.id)
 }
 
 /// `undo undo-… Complete: 3 objects put back, 12 deleted of restore-…, 1.2s`.
@@ -195,6 +197,28 @@ fn line(ended: &Ended, result: &UndoResult, screen: &Screen) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_asked_names_what_goes_with_its_data() {
+        let plan = |verdicts: &[(&str, &str)]| -> UndoResult {
+            let items = verdicts.iter().map(|(kind, verdict)| json!({"kind": kind, "name": "x", "verdict": verdict}));
+            let digest = kubectl_backup::id::Digest::of(b"");
+            let restore = json!({"format": "f", "id": "r-1", "attempt": "a", "cluster": "u", "backup": "b-1",
+                                 "planDigest": digest, "startedAt": "2026-11-20T10:00:00Z"});
+            let plan = json!({"restore": restore, "planDigest": digest, "dryRun": true, "problems": [], "notes": [],
+                              "items": items.collect::<Vec<_>>()});
+            serde_json::from_value(plan).unwrap()
+        };
+        let all = [("secrets", "update"), ("persistentvolumeclaims", "delete"), ("ebs-volumes", "delete")];
+        let expected =
+            "undo restore r-1 in cluster `c` (put back 1 object, delete 2 objects, with the data on 1 EBS volume)";
+        assert_eq!(deed(&plan(&all), "c"), expected);
+        let some = [("secrets", "delete"), ("ebs-volumes", "skip")];
+        assert_eq!(deed(&plan(&some), "c"), "undo restore r-1 in cluster `c` (delete 1 object)");
+    }
+
     #[test]
     fn arguments_become_a_task() {
         let parse = |words: &[&str]| {
