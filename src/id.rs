@@ -100,6 +100,9 @@ fn fit(text: &str, room: usize) -> String {
     format!("{}-{}", text[..room - 7].trim_end_matches('-'), &hash[..6])
 }
 
+/// How the tries begin that are no pod's.
+const LOCAL: &str = "local-";
+
 /// One worker's try at a backup: the uid of its pod, or a random one with `--local`. It stands in the keys of all data,
 /// so that two workers of one run never touch each other's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -109,6 +112,16 @@ impl Attempt {
     /// Reads an attempt: 1 to 64 characters of `a-z`, `0-9` and `-`.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         if is_label(text, 64) { Ok(Self(text.to_owned())) } else { Err(InvalidId(text.to_owned())) }
+    }
+
+    /// The try of a process that is no Job's pod, made of a number that nobody else draws.
+    pub fn local(random: u64) -> Self {
+        Self(format!("{LOCAL}{random:016x}"))
+    }
+
+    /// Whether it is the try of such a process, of which the cluster knows nothing.
+    pub fn is_local(&self) -> bool {
+        self.0.starts_with(LOCAL)
     }
 
     /// The attempt as text.

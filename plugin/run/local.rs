@@ -48,7 +48,7 @@ pub(super) async fn run(session: &Session, task: &Task) -> anyhow::Result<Ended>
         now: Arc::new(Timestamp::now),
         events: Events::new(move |event| receiver.lock().unwrap_or_else(PoisonError::into_inner).take(event)),
         cancel: CancellationToken::new(),
-        attempt: attempt()?,
+        attempt: attempt(),
         install_namespace: session.install_namespace.clone(),
     };
     let done = interruptible(session, task, &context).await;
@@ -87,9 +87,8 @@ async fn interruptible(session: &Session, task: &Task, context: &Context) -> any
 }
 
 /// A name for this try, which nobody else uses: there is no pod whose uid it could be.
-fn attempt() -> anyhow::Result<Attempt> {
-    let bits = (u64::from(super::random()) << 32) | u64::from(super::random());
-    Ok(Attempt::parse(&format!("local-{bits:016x}"))?)
+fn attempt() -> Attempt {
+    Attempt::local((u64::from(super::random()) << 32) | u64::from(super::random()))
 }
 
 #[cfg(test)]
@@ -98,7 +97,7 @@ mod tests {
 
     #[test]
     fn attempts_differ() {
-        assert_ne!(attempt().unwrap(), attempt().unwrap());
-        assert!(attempt().unwrap().as_str().starts_with("local-"));
+        assert_ne!(attempt(), attempt());
+        assert!(attempt().is_local() && Attempt::parse(attempt().as_str()).is_ok());
     }
 }

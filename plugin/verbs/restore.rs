@@ -240,6 +240,10 @@ async fn only_plan(session: &Session, target: &Target, args: &Args, task: Restor
     let (planned, plan) = planned(session, target, args, &task).await?;
     print(&rendered(&plan, args, &session.screen)?)?;
     tell_rest(&planned, &plan, &session.screen);
+    tell(&match writes(&plan.items) {
+        0 => "there is nothing to restore".to_owned(),
+        _ => format!("would {} from {}; nothing was changed", deed(&plan, &session.context), plan.backup.id),
+    });
     if let Some(path) = &args.plan_out {
         PlanFile::new(task, plan).write(path)?;
         tell(&format!("`kubectl backup restore --plan {}` carries this plan out", path.display()));
@@ -284,9 +288,28 @@ async fn carry_out(session: &Session, target: &Target, args: &Args, task: Restor
             print(&rendered(&result, args, &session.screen)?)?;
             tell_rest(&ended, &result, &session.screen);
             tell(&line(&ended, &result, &session.screen));
+            if let Some(way_back) = way_back(&ended, &result, target, args) {
+                tell(&session.screen.err(Color::Dim, &way_back));
+            }
             Ok(ended.code)
         }
     }
+}
+
+/// How what was written is taken back, where there is a record to do it by.
+fn way_back(ended: &Ended, result: &RestoreResult, target: &Target, args: &Args) -> Option<String> {
+    let is_written = ["created", "updated", "recreated"].iter().any(|verdict| with_verdict(result, verdict) > 0);
+    let at = args.safety_location.as_deref().or(args.place.location.as_deref());
+    let has_record = is_written && (!target.location.read_only || args.safety_location.is_some());
+    let at = at.map_or_else(String::new, |at| format!(" --location {}", shell_word(at)));
+    let local = if target.local { " --local" } else { "" };
+    has_record.then(|| format!("`kubectl backup undo {}{at}{local}` takes it back", ended.id))
+}
+
+/// A word as a shell takes it.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Runs a restore, or an undo, whose worker has its rights for this run only. It gives them back itself when it ends; so do we, in

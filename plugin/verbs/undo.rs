@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use kubectl_backup::id::BackupId;
 use kubectl_backup::operations::Verb;
-use kubectl_backup::operations::undo::{UndoResult, UndoTask};
+use kubectl_backup::operations::restore::ItemResult;
+use kubectl_backup::operations::undo::{EBS_VOLUMES, UndoResult, UndoTask};
 use kubectl_backup::report::ExitCode;
 
 /// Undo a restore: put back what it changed, remove what it created
@@ -69,6 +70,9 @@ pub(crate) enum DryRun {
 fn restore(text: &str) -> Result<String, String> {
     match BackupId::parse(text.trim_end_matches('-')) {
         Ok(_) => Ok(text.to_owned()),
+        Err(_) if text.contains('/') => Err(format!(
+            "it is an object, and the restore comes first: `undo RESTORE {text}`; `kubectl backup list --restores` shows them"
+        )),
         Err(_) => Err("it can't be a restore's id; `kubectl backup list --restores` shows them".to_owned()),
     }
 }
@@ -90,6 +94,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         let (ended, plan) = planned(session, &target, args).await?;
         print(&rendered(&plan, args, &session.screen)?)?;
         tell_rest(&ended, &plan, &session.screen);
+        tell(&match shown::writes(&plan.items) {
+            0 => nothing_left(&plan),
+            _ => format!("would {}; nothing was changed", deed(&plan, &session.context)),
+        });
         return Ok(ended.code);
     }
     let mut task = args.task(false);
@@ -98,7 +106,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         tell_rest(&ended, &plan, &session.screen);
         tell(table(&plan, args, &session.screen).trim_end());
         if shown::writes(&plan.items) == 0 {
-            tell(&format!("there is nothing left to undo of {}", plan.restore.id));
+            tell(&nothing_left(&plan));
             return Ok(ended.code);
         }
         if !ask::agreed(&deed(&plan, &session.context), &session.screen).await? {
@@ -160,11 +168,22 @@ fn sum(result: &UndoResult, verdicts: &[&str]) -> u64 {
     result.items.iter().filter(|item| verdicts.contains(&item.verdict.as_str())).count() as u64
 }
 
+fn nothing_left(plan: &UndoResult) -> String {
+    format!("there is nothing left to undo of {}", plan.restore.id)
+}
+
 /// What is asked before anything is written.
 fn deed(plan: &UndoResult, context: &str) -> String {
-    let back = count(sum(plan, &["update", "recreate", "create"]), "object");
-    let gone = number(sum(plan, &["delete"]));
-    format!("undo restore {} in cluster `{context}` (put back {back}, delete {gone})", plan.restore.id)
+    let is_data = |item: &&ItemResult| item.kind == EBS_VOLUMES && item.verdict == "delete";
+    let deeds = [
+        ("put back ", sum(plan, &["update", "recreate", "create"]), "object"),
+        ("delete ", sum(plan, &["delete"]), "object"),
+        ("with the data on ", plan.items.iter().filter(is_data).count() as u64, "EBS volume"),
+    ];
+    let deeds = deeds.iter().filter(|(_, many, _)| *many > 0);
+    let deeds = deeds.map(|(deed, many, what)| format!("{deed}{}", count(*many, what)));
+    let deeds = deeds.collect::<Vec<_>>().join(", ");
+    format!("undo restore {} in cluster `{context}` ({deeds})", plan.restore.id)
 }
 
 /// `undo undo-… Complete: 3 objects put back, 12 deleted of restore-…, 1.2s`.
@@ -178,6 +197,28 @@ fn line(ended: &Ended, result: &UndoResult, screen: &Screen) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_asked_names_what_goes_with_its_data() {
+        let plan = |verdicts: &[(&str, &str)]| -> UndoResult {
+            let items = verdicts.iter().map(|(kind, verdict)| json!({"kind": kind, "name": "x", "verdict": verdict}));
+            let digest = kubectl_backup::id::Digest::of(b"");
+            let restore = json!({"format": "f", "id": "r-1", "attempt": "a", "cluster": "u", "backup": "b-1",
+                                 "planDigest": digest, "startedAt": "2026-11-20T10:00:00Z"});
+            let plan = json!({"restore": restore, "planDigest": digest, "dryRun": true, "problems": [], "notes": [],
+                              "items": items.collect::<Vec<_>>()});
+            serde_json::from_value(plan).unwrap()
+        };
+        let all = [("secrets", "update"), ("persistentvolumeclaims", "delete"), ("ebs-volumes", "delete")];
+        let expected =
+            "undo restore r-1 in cluster `c` (put back 1 object, delete 2 objects, with the data on 1 EBS volume)";
+        assert_eq!(deed(&plan(&all), "c"), expected);
+        let some = [("secrets", "delete"), ("ebs-volumes", "skip")];
+        assert_eq!(deed(&plan(&some), "c"), "undo restore r-1 in cluster `c` (delete 1 object)");
+    }
+
     #[test]
     fn arguments_become_a_task() {
         let parse = |words: &[&str]| {

@@ -2,9 +2,11 @@
 //! that makes a backup of them. Bytes in, bytes out: knows nothing of clusters, stores and tasks.
 //!
 //! Words: a [`frame`] is one zstd frame of whole tar entries of one kind; the [`index`] says where each object is; the
-//! [`manifest`] is small, written last, and its presence is the backup. Everything read here comes from a bucket and is
+//! [`manifest`] is small, written last, and its presence is the backup. Of restores there are a [`record`] and what they did
+//! [`besides`]. Everything read here comes from a bucket and is
 //! not trusted: sizes are bounded, digests are checked before what they cover is used.
 
+pub mod besides;
 pub mod buffers;
 pub mod frame;
 pub mod index;

@@ -5,6 +5,7 @@ use super::Error;
 use super::manifest::{FORMAT, File, data_key};
 use crate::id::{Attempt, BackupId, Digest};
 use crate::report::Outcome;
+use crate::resource::check_namespace;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const RECORD_LIMIT: u64 = 64 * 1024;
 /// How the keys end that say that a restore has begun.
 const BEGUN: &str = ".begun.json";
+/// How the keys end that say that a restore is undone.
+const UNDONE: &str = ".undone.json";
 /// What all records' keys begin with.
 pub const RESTORES: &str = "restores/";
 
@@ -33,6 +36,9 @@ pub struct Record {
     pub plan_digest: Digest,
     /// When the worker began.
     pub started_at: Timestamp,
+    /// The namespace of its Job, which bears the restore's name; absent where it had none (`--local`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_namespace: Option<String>,
     /// How it ended; absent where it didn't, or is still going on.
     #[serde(flatten)]
     pub end: Option<End>,
@@ -86,6 +92,30 @@ pub fn id_of_begun(key: &str) -> Option<BackupId> {
     BackupId::parse(key.strip_prefix(RESTORES)?.strip_suffix(BEGUN)?).ok()
 }
 
+/// `restores/<id>.undone.json`: a restore is undone, all of it but what is spared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Undone {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The restore.
+    pub id: BackupId,
+    /// The run that undid it.
+    pub undo: BackupId,
+    /// When it was done with that.
+    pub undone_at: Timestamp,
+}
+
+/// The key under which is noted that a restore is undone.
+pub fn undone_key(id: &BackupId) -> String {
+    format!("{RESTORES}{id}{UNDONE}")
+}
+
+/// The restore that this key says is undone.
+pub fn id_of_undone(key: &str) -> Option<BackupId> {
+    BackupId::parse(key.strip_prefix(RESTORES)?.strip_suffix(UNDONE)?).ok()
+}
+
 /// The key of a restore's record.
 pub fn record_key(id: &BackupId) -> String {
     format!("{RESTORES}{id}.json")
@@ -120,6 +150,10 @@ impl Record {
         if record.format != FORMAT {
             return Err(Error::UnknownFormat(record.format));
         }
+        // it goes into URLs
+        if record.job_namespace.as_deref().is_some_and(|namespace| check_namespace(namespace).is_err()) {
+            return Err(damaged(id, "the namespace of its Job can't be one"));
+        }
         if record.id == *id { Ok(record) } else { Err(damaged(id, "it names another restore")) }
     }
 }
@@ -140,7 +174,7 @@ mod tests {
         let record = json!({
             "format": FORMAT, "id": id, "attempt": "a1", "cluster": "u", "backup": "shop-1", "planDigest": Digest::of(b""),
             "startedAt": "2026-11-20T10:00:00Z", "endedAt": "2026-11-20T10:00:02Z", "outcome": "Complete", "newer": 1,
-            "created": 1, "updated": 0, "recreated": 0, "report": file("report.json"), "log": file("log.jsonl.zst"),
+            "jobNamespace": "kb", "created": 1, "updated": 0, "recreated": 0, "report": file("report.json"), "log": file("log.jsonl.zst"),
         });
         let read = |record: &Value| Record::read(&id, record.to_string().as_bytes());
         assert_eq!(read(&record).unwrap().end.unwrap().safety, None);
@@ -149,6 +183,7 @@ mod tests {
             ("/id", json!("restore-2")),
             ("/report/key", json!("data/restore-2/a1/report.json")),
             ("/attempt", json!("../x")),
+            ("/jobNamespace", json!("../x")),
         ] {
             let mut record = record.clone();
             *record.pointer_mut(at).unwrap() = other;
@@ -160,6 +195,8 @@ mod tests {
         let begun = Record::read_begun(&id, begun.to_string().as_bytes()).unwrap();
         assert_eq!((begun.end, id_of_begun(&begun_key(&id))), (None, Some(id.clone())));
         assert_eq!(id_of_record(&begun_key(&id)), None);
+        assert_eq!((id_of_record(&undone_key(&id)), id_of_begun(&undone_key(&id))), (None, None));
+        assert_eq!(id_of_undone(&undone_key(&id)), Some(id.clone()));
         assert_eq!(id_of_record(&record_key(&id)), Some(id));
         assert_eq!(id_of_record("restores/a/b.json"), None);
     }

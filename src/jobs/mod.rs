@@ -6,6 +6,7 @@
 //! nothing here reads a clock or the environment: times and names are arguments.
 
 mod api;
+mod at_work;
 pub mod binding;
 pub mod diagnose;
 mod error;
@@ -22,6 +23,7 @@ pub mod watch;
 #[cfg(test)]
 mod fake;
 
+pub use at_work::is_at_work;
 pub use diagnose::{Cause, Diagnosis};
 pub use error::{Error, Rule};
 pub use status::Status;

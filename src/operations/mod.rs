@@ -42,6 +42,13 @@ pub struct Context {
     pub install_namespace: String,
 }
 
+impl Context {
+    /// The namespace of this run's Job; `None` where the work is done in the plugin's process.
+    pub(crate) fn job_namespace(&self) -> Option<String> {
+        (!self.attempt.is_local()).then(|| self.install_namespace.clone())
+    }
+}
+
 /// A verb with all it needs. Holds no credential: it stands in the pod template's environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -164,7 +171,7 @@ pub async fn run(task: &Task, cluster: &Cluster, store: &dyn Store, context: &Co
         Verb::Copy(copy) => Box::pin(copy::run(copy, &task.location, cluster, store, context)),
         Verb::Delete(delete) => Box::pin(delete::run(delete, &task.location, cluster, store, context)),
         Verb::Verify(verify) => Box::pin(verify::run(verify, cluster, store, context)),
-        Verb::ListRestores => Box::pin(undo::list(store, context)),
+        Verb::ListRestores => Box::pin(undo::list(cluster, store, context)),
         Verb::ListOrphans => Box::pin(orphans::run(cluster, store, context)),
         Verb::List => Box::pin(read::list(store, context)),
         Verb::Describe(query) => Box::pin(read::describe(query, cluster, store, context)),

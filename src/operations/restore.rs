@@ -15,6 +15,7 @@ use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
 use crate::pipeline::apply::Apply;
+use crate::pipeline::besides::Journal;
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};
 use crate::pipeline::plan::{self, Plan, PlanRequest};
@@ -163,7 +164,9 @@ async fn restore(
     events.phase(Phase::Verifying);
     let mut plan = Box::pin(plan::make(cluster, store, request, &events)).await?;
     let mut wishes = Wishes::find(task, &backup, &plan, id, store).await.context("looking for saved volumes")?;
-    let target = volumes::Target { cluster, discovery: &discovery, uid: &identity.uid };
+    let uid = identity.uid.as_str();
+    let journal = home.map(|store| Journal { store, id, attempt: &context.attempt });
+    let target = volumes::Target { cluster, discovery: &discovery, uid, journal };
     let examining = Box::pin(wishes.examine(&target, store, &backup, &mut plan, task.dry_run));
     examining.await.context("looking at the snapshots of volumes")?;
     plan.note_given_back(&backup, |claim| wishes.has(claim));
@@ -178,7 +181,7 @@ async fn restore(
     approval::begin(id, &plan, &wishes.problems, home, context).await?;
     let safety = Safety { restore: id, backup: &backup, cluster, identity: &identity, home, context };
     let safety = Box::pin(safety.ensure(&mut plan, !earlier.is_empty())).await?;
-    let (uid, besides) = (identity.uid.as_str(), wishes.creates());
+    let besides = wishes.creates();
     let begins = begun::Begins { id, started, cluster: uid, backup: &backup, plan: &plan, besides };
     begins.note(home, context).await.context("noting that it begins")?;
     events.phase(Phase::Restoring);
@@ -190,7 +193,7 @@ async fn restore(
     plan.adaptation.use_volumes(volumes.new.clone());
     let (before, owners) = (approval::done_before(&earlier, &plan), std::mem::take(&mut plan.owners));
     let cancel = &context.cancel;
-    let apply = Apply { cluster, store, backup: &backup, plan: &plan, events: &events, cancel };
+    let apply = Apply { cluster, store, backup: &backup, plan: &plan, journal, events: &events, cancel };
     let writing = Box::pin(apply.run(owners, &before, volumes.before_claims()));
     let restored = until_cancelled(cancel, writing).await.context("restoring");
     let settled = Box::pin(volumes.settle(&stage, restored.is_ok())).await;
@@ -198,7 +201,6 @@ async fn restore(
     restored.problems.extend(problems.into_iter().chain(settled.problems));
     restored.notes.extend(settled.notes);
     restored.add(before);
-    restored.stays.extend(volumes.stays());
     let told = outcome::Told::new(&backup, &plan, restored, false).with(settled.items);
     let json = told.json()?;
     if let Some(store) = home {

@@ -1,38 +1,44 @@
-//! `undo`: puts back what a restore changed, from the safety backup that it made, and removes what it made. Planned, shown
-//! and approved as a restore is, and like one it can be run again: what is undone already stays so.
+//! `undo`: puts back what a restore changed, from the safety backup that it made, takes back what it did besides, and
+//! removes what it made. Planned, shown and approved as a restore is, and like one it can be run again: what is undone
+//! already stays so.
 
 mod approval;
+mod besides;
+mod part;
 mod put_back;
+mod standing;
+mod volumes;
+mod written;
 
 use super::backup::target::cluster_uid;
 use super::{Context, Done, Usage};
-use crate::archive::manifest::{File, manifest_key};
-use crate::archive::record::Record;
+use crate::archive::manifest::FORMAT;
+use crate::archive::record::{Record, Undone, undone_key};
 use crate::cluster::Cluster;
-use crate::cluster::discover::Discovery;
 use crate::cluster::object::manager_of;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::operations::restore::{ItemResult, RestoreResult};
+use crate::pipeline::restores::{self, Found};
 use crate::pipeline::undo::{Made, Removal, Undo};
-use crate::pipeline::{Error, restores, until_cancelled};
+use crate::pipeline::{Error, until_cancelled};
 use crate::report::{ExitCode, Outcome, Phase, Problem};
-use crate::resource::{ObjectName, check_namespace, check_object_name};
-use crate::rules::kinds::{ObjectArg, Served};
+use crate::resource::ObjectName;
+use crate::rules::kinds::ObjectArg;
 use crate::store::Store;
 use anyhow::Context as _;
+use besides::TakenBack;
 use bytes::Bytes;
 use jiff::Timestamp;
+use part::{Named, Part, means};
 use put_back::PutBack;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use volumes::Volumes;
+use written::Written;
 
-/// Bytes of a restore's report that are read: some hundred for each object.
-const REPORT_LIMIT: u64 = 256 * 1024 * 1024;
-
-/// What is said of a restore without an end.
-const UNENDED: &str = "the restore has not ended: it was interrupted, or is still at work, and then it must be stopped \
-                       first; undone is what bears its name in `managedFields`";
+pub use standing::Standing;
+pub use volumes::EBS as EBS_VOLUMES;
 
 /// What to undo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,19 +83,44 @@ pub struct RestoresResult {
     /// When the bucket was asked.
     pub read_at: Timestamp,
     /// The restores, oldest first.
-    pub restores: Vec<Record>,
+    pub restores: Vec<Listed>,
     /// Records that can't be read.
     pub problems: Vec<Problem>,
 }
 
-/// All restores on record in a location.
+/// A restore on record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Its record.
+    #[serde(flatten)]
+    pub record: Record,
+    /// Where it has no end, how it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+    /// When it was undone, all of it but what is spared, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_at: Option<Timestamp>,
+}
+
+/// All restores on record in a location. The cluster is asked only for those that have not ended.
 ///
 /// # Errors
 /// The bucket's.
-pub async fn list(store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
+pub async fn list(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow::Result<Done> {
     context.events.phase(Phase::Reading);
-    let (restores, problems) = restores::read(store).await?;
-    let message = format!("{} restores in {}", restores.len(), store.describe());
+    let (records, problems) = restores::read(store).await?;
+    let message = format!("{} restores in {}", records.len(), store.describe());
+    let mut uid = String::new();
+    if records.iter().any(|found| found.record.end.is_none()) {
+        let discovery = cluster.discover().await.context("discovery")?;
+        uid = cluster_uid(cluster, &discovery).await?;
+    }
+    let mut restores = Vec::with_capacity(records.len());
+    for Found { record, undone_at } in records {
+        let standing = standing::of(&record, cluster, &uid).await;
+        restores.push(Listed { record, standing, undone_at });
+    }
     let result = RestoresResult { read_at: (context.now)(), restores, problems };
     let result = Some(Bytes::from(serde_json::to_vec(&result)?));
     Ok(Done { outcome: Outcome::Complete, exit_code: ExitCode::Complete, message, result })
@@ -115,6 +146,10 @@ pub async fn run(
 struct Decided {
     made: Vec<Made>,
     removals: Vec<Removal>,
+    /// The EBS volumes that it made.
+    volumes: Volumes,
+    /// What it did besides.
+    taken_back: TakenBack,
     /// What is put back, where anything is.
     back: Option<PutBack>,
     /// What the person should know of the restore.
@@ -131,199 +166,133 @@ async fn undo(
 ) -> anyhow::Result<Done> {
     let events = &context.events;
     events.phase(Phase::Planning);
+    let named = task.objects.iter().map(|text| ObjectArg::parse(text)).collect::<Result<Vec<_>, _>>();
+    let named = named.map_err(|error| Usage(error.to_string()))?;
     let discovery = cluster.discover().await.context("discovery")?;
     let uid = cluster_uid(cluster, &discovery).await?;
-    let record = restores::find(store, task.restore.as_deref(), &uid).await?;
+    let Found { record, undone_at } = restores::find(store, task.restore.as_deref(), &uid).await?;
+    let is_meant = task.dry_run || task.restore.is_some();
+    let unended = standing::check(&record, is_meant, cluster, context).await?;
     let (cluster, manager) = (&cluster.of_run(id), manager_of(&record.id));
     let ended = record.end.as_ref().map(|end| end.ended_at);
     let undo = Undo { cluster, manager, ended, events, cancel: &context.cancel };
-    let written = written(&undo, &record, &discovery, store).await?;
-    let named = task.objects.iter().map(|text| ObjectArg::parse(text)).collect::<Result<Vec<_>, _>>();
-    let named = named.map_err(|error| Usage(error.to_string()))?;
-    let decided = decide(&undo, &record, written, &named, &discovery, store, context).await?;
+    let written = written::find(&undo, &record, &discovery, store).await?;
+    let named = Named { args: &named, discovery: &discovery };
+    let mut decided = decide(&undo, &record, written, &named, store, context).await?;
+    decided.notes.extend(unended);
+    decided
+        .notes
+        .extend(undone_at.map(|time| format!("it was undone already, {}", standing::ago(time, (context.now)()))));
     let deeds = approval::deeds(&decided);
-    let digest = approval::digest(&record, &named, &deeds)?;
-    let mut result = planned(record, digest, &decided);
+    let digest = approval::digest(&record, named.args, &deeds)?;
+    let planned = planned(&decided);
     if task.dry_run {
-        return done(result);
+        return done(planned.result(record, digest, true));
     }
     approval::check(id, task.approved, digest, &deeds, store).await?;
     if !location.read_only {
         approval::begin(id, digest, &deeds, store, context).await?;
     }
     events.phase(Phase::Restoring);
-    carry_out(&undo, decided, &mut result, store).await?;
-    done(result)
-}
-
-/// The report of a restore: what it did with each object.
-async fn report(file: &File, store: &dyn Store) -> anyhow::Result<RestoreResult> {
-    let what = "the restore's report";
-    let bytes = super::read::whole(store, file, REPORT_LIMIT, what).await?;
-    let damaged = |why: String| Error::from(crate::archive::Error::damaged(what, why));
-    let report: RestoreResult =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("line {}", error.line())))?;
-    // names go into URLs
-    for item in &report.items {
-        let namespace = item.namespace.as_deref().map_or(Ok(()), check_namespace);
-        if let Err(error) = namespace.and_then(|()| check_object_name(&item.name)) {
-            return Err(damaged(format!("`{}` can't be a name: {error}", item.name.escape_debug())).into());
-        }
+    let part = carry_out(&undo, decided, store).await?;
+    let done = done(part.result(record.clone(), digest, false))?;
+    if done.outcome == Outcome::Complete && !named.is_some() && !location.read_only {
+        note_undone(id, &record.id, store, context).await;
     }
-    Ok(report)
+    Ok(done)
 }
 
-/// What a restore has written.
-#[derive(Default)]
-struct Written {
-    /// What it made; whether it is named is said later.
-    made: Vec<Made>,
-    /// The uids of all that it wrote, by kind and name, where it ended and says so.
-    uids: HashMap<String, String>,
-    /// The backup of what it changed.
-    safety: Option<BackupId>,
-    /// What the person should know of it.
-    notes: Vec<String>,
-}
-
-async fn written(
-    undo: &Undo<'_>,
-    record: &Record,
-    discovery: &Discovery,
-    store: &dyn Store,
-) -> anyhow::Result<Written> {
-    let served = |key: &str, name: &ObjectName| {
-        // another kind by that name now, where its scope is another
-        let kind = discovery.get(key).map(|served| &served.kind)?;
-        (kind.namespaced == name.namespace.is_some()).then(|| kind.clone())
+/// Notes for `list --restores` that a restore is undone. The undo is done, also where that can't be noted.
+async fn note_undone(undo: &BackupId, restore: &BackupId, store: &dyn Store, context: &Context) {
+    let (undone_at, key) = ((context.now)(), undone_key(restore));
+    let undone = Undone { format: FORMAT.to_owned(), id: restore.clone(), undo: undo.clone(), undone_at };
+    let noted = match serde_json::to_vec_pretty(&undone) {
+        Ok(bytes) => store.create(&key, Bytes::from(bytes)).await,
+        Err(error) => return tracing::warn!(%error, "that it is undone isn't noted"),
     };
-    let Some(end) = &record.end else {
-        let creates = restores::creates(store, &record.id).await?.into_iter().filter_map(|create| {
-            let name = ObjectName::new(create.ns.as_deref(), &create.name);
-            Some((served(&create.kind, &name)?, name))
-        });
-        let made = undo.find_made(creates.collect()).await?;
-        let safety = record.id.safety();
-        let key = manifest_key(&safety);
-        let is_saved = store.list(&key).await?.iter().any(|object| object.key == key);
-        let (safety, notes) = (is_saved.then_some(safety), vec![UNENDED.to_owned()]);
-        return Ok(Written { made, safety, notes, ..Written::default() });
-    };
-    let report = report(&end.report, store).await?;
-    let mut written = Written { safety: end.safety.clone(), notes: report.stays, ..Written::default() };
-    for item in report.items {
-        let (name, Some(uid)) = (name_of(&item), item.uid) else { continue };
-        if let (Some(kind), "created") = (served(&item.kind, &name), item.verdict.as_str()) {
-            written.made.push(Made { kind, name: name.clone(), uid: uid.clone(), named: false });
-        }
-        written.uids.insert(format!("{} {name}", item.kind), uid);
+    match noted {
+        Ok(()) | Err(crate::store::Error::Exists { .. }) => (),
+        Err(error) => tracing::warn!(%error, "that it is undone isn't noted"),
     }
-    Ok(written)
 }
 
 async fn decide(
     undo: &Undo<'_>,
     record: &Record,
-    written: Written,
-    named: &[ObjectArg],
-    discovery: &Discovery,
+    mut written: Written,
+    named: &Named<'_>,
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Decided> {
-    let back = put_back::plan(undo, record, named, &written, discovery, store, context).await?;
-    let is_meant = |arg: &ObjectArg, one: &Made| {
-        discovery.get(&one.kind.key()).is_some_and(|served| means(arg, served, &one.name.name))
-    };
+    let discovery = named.discovery;
+    let back = put_back::plan(undo, record, named.args, &written, discovery, store, context).await?;
+    let (besides, recorded) = besides::sorted(std::mem::take(&mut written.besides), discovery);
     let mut made = written.made;
     made.retain_mut(|one| {
-        one.named = named.iter().any(|arg| is_meant(arg, one));
-        !back.saved.contains(&format!("{} {}", one.kind, one.name)) && (named.is_empty() || one.named)
+        one.named = named.has(&one.kind.key(), &one.name.name);
+        let is_apart = one.kind.is("persistentvolumes") && recorded.iter().any(|made| made.volume == one.name.name);
+        let is_change = back.saved.contains(&format!("{} {}", one.kind, one.name));
+        !is_apart && !is_change && (!named.is_some() || one.named)
     });
-    let is_written =
-        |arg: &&ObjectArg| made.iter().any(|one| is_meant(arg, one)) || back.named.contains(&arg.to_string());
-    if let Some(unknown) = named.iter().find(|arg| !is_written(arg)) {
-        let id = &record.id;
-        let text = format!(
-            "restore `{id}` wrote no `{unknown}`\nhint: `kubectl backup undo {id} --dry-run=client -o wide` lists what it wrote"
-        );
-        return Err(Error::NotFound(text).into());
+    let mut removals = undo.judge(&made).await?;
+    besides::protect(undo, &besides, &made, &mut removals).await?;
+    let goes = |claim: &ObjectName| {
+        let goes = |removal: &Removal| matches!(removal, Removal::Delete | Removal::Gone);
+        made.iter().zip(&removals).any(|(one, removal)| one.named && goes(removal) && besides::takes(one, claim))
+    };
+    let volumes = volumes::decide(undo, &record.id, recorded, named, goes, discovery).await?;
+    let taken_back = besides::decide(undo, besides, named, goes).await?;
+    for arg in named.args {
+        let alone = named.only(arg);
+        let is_made = made.iter().any(|one| alone.has(&one.kind.key(), &one.name.name));
+        if !is_made
+            && !back.named.contains(&arg.to_string())
+            && !volumes.are_meant(&alone)
+            && !taken_back.is_meant(&alone)
+        {
+            let id = &record.id;
+            let text = format!(
+                "restore `{id}` wrote no `{arg}`\nhint: `kubectl backup undo {id} --dry-run=client -o wide` lists what it wrote"
+            );
+            return Err(Error::NotFound(text).into());
+        }
     }
-    let removals = undo.judge(&made).await?;
-    Ok(Decided { made, removals, back: back.chosen, notes: written.notes })
+    Ok(Decided { made, removals, volumes, taken_back, back: back.chosen, notes: Vec::new() })
 }
 
 fn name_of(item: &ItemResult) -> ObjectName {
     ObjectName::new(item.namespace.as_deref(), &item.name)
 }
 
-/// Whether an argument means this object.
-fn means(arg: &ObjectArg, served: &Served, name: &str) -> bool {
-    arg.name == name && arg.kind.matches(served)
-}
-
 /// The plan in words.
-fn planned(record: Record, digest: Digest, decided: &Decided) -> UndoResult {
-    let (mut items, mut problems, mut notes) = (Vec::new(), Vec::new(), decided.notes.clone());
+fn planned(decided: &Decided) -> Part {
+    let mut part = Part { notes: decided.notes.clone(), ..Part::default() };
     for (made, removal) in decided.made.iter().zip(&decided.removals) {
-        let (verdict, reason) = match removal {
-            Removal::Delete => ("delete", ""),
-            Removal::Gone => ("unchanged", "it is gone already"),
-            Removal::Kept(why) => ("skip", why.as_str()),
-            Removal::Refused(why) => ("refused", why.as_str()),
-        };
-        if matches!(removal, Removal::Refused(_)) {
-            problems.push(Problem { subject: format!("{} {}", made.kind, made.name), message: reason.to_owned() });
-        }
-        items.push(ItemResult {
-            kind: made.kind.key(),
-            namespace: made.name.namespace.clone(),
-            name: made.name.name.clone(),
-            verdict: verdict.to_owned(),
-            reason: reason.to_owned(),
-            ..ItemResult::default()
-        });
+        part.removal(&made.kind.key(), &made.name, removal);
     }
+    part.add(decided.volumes.planned());
+    part.add(decided.taken_back.planned());
     if let Some(back) = &decided.back {
-        let back = back.planned();
-        items.extend(back.items);
-        problems.extend(back.problems);
-        notes.extend(back.notes);
+        part.add(back.planned().into());
     }
-    UndoResult { restore: record, plan_digest: digest, dry_run: true, items, problems, notes }
+    part
 }
 
-/// Removes, then puts back: what was made may be in the way of what was there, a policy or a webhook.
-async fn carry_out(
-    undo: &Undo<'_>,
-    decided: Decided,
-    result: &mut UndoResult,
-    store: &dyn Store,
-) -> anyhow::Result<()> {
-    let Decided { made, removals, back, notes } = decided;
+/// Removes, then takes and puts back: what was made may be in the way of what was there, a policy or a webhook.
+async fn carry_out(undo: &Undo<'_>, decided: Decided, store: &dyn Store) -> anyhow::Result<Part> {
+    let Decided { made, removals, volumes, taken_back, back, notes } = decided;
+    let mut part = Part { notes, ..Part::default() };
     let chosen: BTreeSet<usize> = (0..made.len()).filter(|at| removals[*at] == Removal::Delete).collect();
-    let failed: BTreeMap<usize, String> = undo.remove(&made, &chosen).await?;
-    for at in chosen {
-        let item = &mut result.items[at];
-        item.verdict = "deleted".to_owned();
-        if let Some(why) = failed.get(&at) {
-            (item.verdict, item.reason) = ("failed".to_owned(), why.clone());
-            let subject = format!("{} {}", made[at].kind, made[at].name);
-            result.problems.push(Problem { subject, message: why.clone() });
-        }
+    let mut failed = undo.remove(&made, &chosen).await?;
+    for (at, (made, removal)) in made.iter().zip(&removals).enumerate() {
+        part.removed(&made.kind.key(), &made.name, removal, failed.remove(&at));
     }
+    part.add(volumes.carry_out(undo).await);
+    part.add(taken_back.carry_out(undo).await);
     if let Some(back) = back {
-        result.items.truncate(made.len());
-        // its problems are told anew, with what became of it
-        result
-            .problems
-            .retain(|problem| made.iter().any(|one| problem.subject == format!("{} {}", one.kind, one.name)));
-        let done = back.carry_out(undo, store).await?;
-        result.items.extend(done.items);
-        result.problems.extend(done.problems);
-        result.notes = notes.into_iter().chain(done.notes).collect();
+        part.add(back.carry_out(undo, store).await?.into());
     }
-    result.dry_run = false;
-    Ok(())
+    Ok(part)
 }
 
 fn done(result: UndoResult) -> anyhow::Result<Done> {

@@ -5,6 +5,7 @@ mod import;
 use super::Context;
 use super::backup::Standing;
 use super::restore::{DryRun, RestoreTask};
+use crate::archive::besides::{Besides, MadeVolume};
 use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
 use crate::archive::record::Create;
 use crate::cluster::Cluster;
@@ -12,6 +13,7 @@ use crate::cluster::discover::Discovery;
 use crate::cluster::object::Created;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
+use crate::pipeline::besides::Journal;
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::{Error, catalog, until_cancelled};
@@ -27,7 +29,7 @@ use crate::volumes::restore::{self, Data, Way, Wish};
 use crate::volumes::snapshot::Snapshots;
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +39,8 @@ pub(super) use import::Told;
 
 /// Characters that the value of a tag in AWS may have.
 const TAG_VALUE: usize = 256;
+/// Notes written at once.
+const AT_ONCE: usize = 16;
 /// How long removing what a failed run has made may take; the worker cleans up for 40 s at most.
 pub(super) const CLEANING: Duration = Duration::from_secs(20);
 
@@ -122,6 +126,8 @@ pub(super) struct Target<'a> {
     pub(super) discovery: &'a Discovery,
     /// What tells it from others.
     pub(super) uid: &'a str,
+    /// Where it is noted what is made there.
+    pub(super) journal: Option<Journal<'a>>,
 }
 
 impl Target<'_> {
@@ -375,6 +381,7 @@ impl<'a> Wishes<'a> {
         };
         let made = restore::make(ec2, &request, self.wishes, stage.context.cancel.cancelled()).await;
         let made = volumes.volumes.insert(made.map_err(failed)?);
+        note(target.journal, made).await?;
         for one in &made.made {
             let Wish { copy, namespace, volume: name, zone, .. } = &one.wish;
             let volume = NewVolume { id: one.id.clone(), zone: zone.clone() };
@@ -405,6 +412,20 @@ fn failed(error: crate::volumes::Error) -> anyhow::Error {
         },
         error => anyhow::anyhow!("{}", with_way_out(&error)),
     }
+}
+
+/// Notes what was made before anything refers to it, so that an undo finds it.
+async fn note(journal: Option<Journal<'_>>, volumes: &restore::Volumes) -> anyhow::Result<()> {
+    let Some(journal) = journal else { return Ok(()) };
+    let notes = volumes.made.iter().map(|one| {
+        let Wish { copy, namespace, volume, .. } = &one.wish;
+        let claim = ObjectName::new(Some(namespace), &copy.claim);
+        let (id, region, gib) = (one.id.clone(), volumes.region().to_owned(), copy.source.gib);
+        Besides::MadeVolume(MadeVolume { id, region, gib, volume: volume.clone(), claim })
+    });
+    let notes: Vec<Besides> = notes.collect();
+    let noted = stream::iter(notes).map(|deed| async move { journal.note(&deed).await }).buffer_unordered(AT_ONCE);
+    noted.try_collect::<()>().await.context("noting which volumes were made")
 }
 
 /// An error with the way to restore all the same.
@@ -465,15 +486,6 @@ impl NewVolumes {
             Some(import) => import.bind().await,
             None => Ok(()),
         }
-    }
-
-    /// What an undo leaves of them, in words.
-    pub(super) fn stays(&self) -> impl Iterator<Item = String> {
-        self.new.claims.iter().map(|((namespace, claim), volume)| {
-            format!(
-                "the EBS volume of PersistentVolume `{volume}`, made for claim `{namespace}/{claim}`, stays with its data"
-            )
-        })
     }
 
     /// Removes the volumes that no PersistentVolume refers to in the end, and what no claim is to be filled from any more.

@@ -4,6 +4,7 @@ mod one;
 mod write;
 
 use super::Error;
+use super::besides::Journal;
 use super::fetch::Backup;
 use super::plan::{DEFINITIONS, Plan, PlanItem};
 use super::walk::{self, Load, Saved};
@@ -66,8 +67,6 @@ pub struct Restored {
     pub problems: Vec<Problem>,
     /// What was taken out of objects and worth a word.
     pub notes: Vec<String>,
-    /// What was done besides to objects that were there, and that no undo takes back.
-    pub stays: Vec<String>,
 }
 
 impl Restored {
@@ -88,6 +87,8 @@ pub struct Apply<'a> {
     pub backup: &'a Backup,
     /// The plan.
     pub plan: &'a Plan,
+    /// Where it notes what it does besides; `None` where nothing is kept of it.
+    pub journal: Option<Journal<'a>>,
     /// Where to tell what happens.
     pub events: &'a Events,
     /// Ends it between two writes.

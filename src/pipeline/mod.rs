@@ -1,9 +1,10 @@
 //! Where cluster, archive and store are joined by bounded channels: [`save`] (list, cut, frame, upload, commit),
 //! [`catalog`] and [`restores`] (which backups and restores there are), [`logs`] (what other runs told), [`fetch`] (verify frames, read objects), [`plan`] and [`apply`] (compare with
-//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`undo`] (what a restore made, removed), [`delete`] (a backup, removed), [`verify`] (a backup, compared with its manifest), [`copy`] (its files, to another location), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
+//! the target, write wave by wave; [`adapt`] says what is written, [`check`] tries it out), [`undo`] (what a restore made, removed; and what it did [`besides`], taken back), [`delete`] (a backup, removed), [`verify`] (a backup, compared with its manifest), [`copy`] (its files, to another location), [`diff`] (a backup against the cluster or another one). Knows nothing of Jobs, flags and terminals.
 
 pub mod adapt;
 pub mod apply;
+pub mod besides;
 pub mod catalog;
 pub mod check;
 pub mod copy;

@@ -4,7 +4,7 @@ use super::Error;
 use crate::archive;
 use crate::archive::lines::each_line;
 use crate::archive::record::{
-    CREATES, Create, RECORD_LIMIT, RESTORES, Record, begun_key, id_of_begun, id_of_record, record_key,
+    CREATES, Create, RECORD_LIMIT, RESTORES, Record, begun_key, id_of_begun, id_of_record, id_of_undone, record_key,
 };
 use crate::id::{BackupId, Digest};
 use crate::report::Problem;
@@ -21,25 +21,34 @@ const CREATES_LIMIT: u64 = 64 * 1024 * 1024;
 /// Ids named in an error.
 const NAMED: usize = 5;
 
+/// A restore.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its record.
+    pub record: Record,
+    /// When it was undone, all of it but what is spared, where it was.
+    pub undone_at: Option<Timestamp>,
+}
+
 /// All restores on record, oldest first, and the records that can't be read.
 ///
 /// # Errors
 /// The bucket's.
-pub async fn read(store: &dyn Store) -> Result<(Vec<Record>, Vec<Problem>), Error> {
+pub async fn read(store: &dyn Store) -> Result<(Vec<Found>, Vec<Problem>), Error> {
     let noted = noted(store, "").await?;
     let mut records =
         stream::iter(noted).map(|noted| async move { (record(store, &noted).await, noted) }).buffered(AT_ONCE);
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     while let Some((result, noted)) = records.next().await {
         match result {
-            Ok(record) => found.push(record),
+            Ok(record) => found.push(Found { record, undone_at: noted.undone_at }),
             Err(error @ Error::Archive(_)) => {
                 problems.push(Problem { subject: noted.id.to_string(), message: error.to_string() });
             }
             Err(error) => return Err(error),
         }
     }
-    found.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+    found.sort_by(|Found { record: a, .. }, Found { record: b, .. }| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
     Ok((found, problems))
 }
 
@@ -47,7 +56,7 @@ pub async fn read(store: &dyn Store) -> Result<(Vec<Record>, Vec<Problem>), Erro
 ///
 /// # Errors
 /// [`Error::NotFound`] with what there is instead.
-pub async fn find(store: &dyn Store, name: Option<&str>, cluster: &str) -> Result<Record, Error> {
+pub async fn find(store: &dyn Store, name: Option<&str>, cluster: &str) -> Result<Found, Error> {
     let hint = "hint: `kubectl backup list --restores` shows what is there";
     let place = store.describe();
     let Some(name) = name else {
@@ -55,7 +64,7 @@ pub async fn find(store: &dyn Store, name: Option<&str>, cluster: &str) -> Resul
         for noted in noted(store, "").await?.into_iter().rev() {
             let record = record(store, &noted).await?;
             if record.cluster == cluster {
-                return Ok(record);
+                return Ok(Found { record, undone_at: noted.undone_at });
             }
         }
         return Err(Error::NotFound(format!("no restore into this cluster is on record in {place}\n{hint}")));
@@ -77,7 +86,7 @@ pub async fn find(store: &dyn Store, name: Option<&str>, cluster: &str) -> Resul
         let text = format!("`{}` was restored into another cluster, `{}`\n{hint}", noted.id, record.cluster);
         return Err(Error::NotFound(text));
     }
-    Ok(record)
+    Ok(Found { record, undone_at: noted.undone_at })
 }
 
 /// A restore that is on record.
@@ -86,19 +95,26 @@ struct Noted {
     /// When the last was written of it.
     modified: Timestamp,
     ended: bool,
+    undone_at: Option<Timestamp>,
 }
 
 /// Restores whose ids begin so, in the order in which they were written down last.
 async fn noted(store: &dyn Store, beginning: &str) -> Result<Vec<Noted>, Error> {
-    let mut found = BTreeMap::<BackupId, Noted>::new();
+    let (mut found, mut undone) = (BTreeMap::<BackupId, Noted>::new(), BTreeMap::new());
     for object in store.list(&format!("{RESTORES}{beginning}")).await? {
+        if let Some(id) = id_of_undone(&object.key) {
+            undone.insert(id, object.modified);
+            continue;
+        }
         let (ended, begun) = (id_of_record(&object.key), id_of_begun(&object.key));
         let is_end = ended.is_some();
         let Some(id) = ended.or(begun) else { continue };
-        let noted = found.entry(id.clone()).or_insert(Noted { id, modified: object.modified, ended: false });
+        let noted =
+            found.entry(id.clone()).or_insert(Noted { id, modified: object.modified, ended: false, undone_at: None });
         (noted.modified, noted.ended) = (noted.modified.max(object.modified), noted.ended || is_end);
     }
-    let mut all: Vec<Noted> = found.into_values().collect();
+    let with_undone = |noted: Noted| Noted { undone_at: undone.get(&noted.id).copied(), ..noted };
+    let mut all: Vec<Noted> = found.into_values().map(with_undone).collect();
     all.sort_by_key(|noted| noted.modified);
     Ok(all)
 }

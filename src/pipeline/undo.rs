@@ -1,5 +1,7 @@
 //! What undoing a restore takes besides putting back what was saved: finding out what of it is still as the restore left
-//! it, and removing what the restore made, by uid.
+//! it, removing what the restore made, by uid, and taking back what it did [`besides`].
+
+pub mod besides;
 
 use super::fetch::Backup;
 use super::plan::Plan;
@@ -146,7 +148,10 @@ impl Undo<'_> {
     }
 
     /// Deletes one, as it was looked at a moment before.
-    async fn delete(&self, made: &Made) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Why it stays, in words.
+    pub async fn delete(&self, made: &Made) -> Result<(), String> {
         let mut tried = 0;
         loop {
             tried += 1;

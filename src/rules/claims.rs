@@ -49,19 +49,46 @@ pub fn volume_of(raw: &str) -> Result<Option<String>, Error> {
     Ok(Some(name.to_string()).filter(|name| !name.is_empty()))
 }
 
+/// The claim that a volume remembers, but for its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remembered {
+    /// `spec.claimRef.uid`.
+    pub uid: String,
+    /// `spec.claimRef.resourceVersion`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+}
+
 /// The patch that gives a released volume back to its claim, which is about to be restored: the volume remembers the
 /// claim by name and uid, and without the uid it takes the one of that name. `None` where the volume is not released, or
 /// was another claim's.
-pub fn given_back(volume: &Value, claim: &ObjectName, claim_was: &str) -> Option<Value> {
-    let text = |pointer: &str| volume.pointer(pointer).and_then(Value::as_str);
-    let is_its = text("/status/phase") == Some("Released")
-        && text("/spec/claimRef/namespace") == claim.namespace.as_deref()
-        && text("/spec/claimRef/name") == Some(&claim.name)
-        && text("/spec/claimRef/uid") == Some(claim_was);
-    let version = text("/metadata/resourceVersion")?;
-    is_its.then(|| {
-        json!({"metadata": {"resourceVersion": version}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}})
-    })
+pub fn given_back(volume: &Value, claim: &ObjectName, claim_was: &str) -> Option<(Value, Remembered)> {
+    let is_its = text(volume, "/status/phase") == Some("Released")
+        && remembers(volume, claim)
+        && text(volume, "/spec/claimRef/uid") == Some(claim_was);
+    let version = text(volume, "/metadata/resourceVersion").filter(|_| is_its)?;
+    let patch =
+        json!({"metadata": {"resourceVersion": version}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+    let resource_version = text(volume, "/spec/claimRef/resourceVersion").map(str::to_owned);
+    Some((patch, Remembered { uid: claim_was.to_owned(), resource_version }))
+}
+
+/// The patch that lets a volume remember the claim again that it remembered before it was given back, when the restored
+/// claim is gone. `None` where it does already, or remembers a claim of another name.
+pub fn taken_back(volume: &Value, claim: &ObjectName, was: &Remembered) -> Option<Value> {
+    let changes = remembers(volume, claim) && text(volume, "/spec/claimRef/uid") != Some(&was.uid);
+    let version = text(volume, "/metadata/resourceVersion").filter(|_| changes)?;
+    Some(json!({"metadata": {"resourceVersion": version}, "spec": {"claimRef": was}}))
+}
+
+fn remembers(volume: &Value, claim: &ObjectName) -> bool {
+    text(volume, "/spec/claimRef/namespace") == claim.namespace.as_deref()
+        && text(volume, "/spec/claimRef/name") == Some(&claim.name)
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+    object.pointer(pointer).and_then(Value::as_str)
 }
 
 #[cfg(test)]
@@ -75,10 +102,18 @@ mod tests {
                 "spec": {"claimRef": {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": "1"}}})
         };
         let claim = ObjectName::new(Some("shop"), "data");
-        let patch = given_back(&volume("Released", "shop", "data", "u"), &claim, "u").unwrap();
+        let (patch, was) = given_back(&volume("Released", "shop", "data", "u"), &claim, "u").unwrap();
         let expected =
             json!({"metadata": {"resourceVersion": "7"}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
         assert_eq!(patch, expected);
+        assert_eq!(was, Remembered { uid: "u".into(), resource_version: Some("1".into()) });
+        // and when that is undone
+        let expected =
+            json!({"metadata": {"resourceVersion": "7"}, "spec": {"claimRef": {"uid": "u", "resourceVersion": "1"}}});
+        assert_eq!(taken_back(&volume("Released", "shop", "data", "new"), &claim, &was), Some(expected));
+        for other in [volume("Released", "shop", "data", "u"), volume("Available", "shop", "logs", "new")] {
+            assert_eq!(taken_back(&other, &claim, &was), None, "{other}");
+        }
         for other in [
             volume("Bound", "shop", "data", "u"),
             volume("Released", "blog", "data", "u"),

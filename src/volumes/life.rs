@@ -20,12 +20,12 @@ const AT_ONCE: usize = 8;
 /// Characters that the name of a region may have.
 const REGION_LIMIT: usize = 32;
 
-/// A snapshot and where it is.
+/// A snapshot, or a volume, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Named {
     /// The region.
     pub region: String,
-    /// `snap-…`.
+    /// `snap-…` or `vol-…`.
     pub id: String,
 }
 

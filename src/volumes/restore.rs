@@ -375,6 +375,11 @@ async fn remove_one(ec2: &Ec2, id: &str) -> Result<(), Error> {
 }
 
 impl Volumes {
+    /// The region they are in.
+    pub fn region(&self) -> &str {
+        self.ec2.region()
+    }
+
     /// Removes the volumes for which no PersistentVolume was written.
     pub async fn remove_unused(&self, is_used: impl Fn(&Made) -> bool, events: &Events) {
         let unused: Vec<String> = self.made.iter().filter(|one| !is_used(one)).map(|one| one.id.clone()).collect();

@@ -136,6 +136,12 @@ fn promise_6_a_restore_that_was_killed_and_never_ran_again_is_undone() {
     stage.stop_when("a ConfigMap without the Deployment", || state(&copy).0.is_some());
     assert_eq!(state(&copy), (Some("saved".to_owned()), None));
     let (job, pod) = stage.run_of("restore");
+    // while it is at work nobody undoes it
+    let table = || backup(A, &["list", "--restores", "--location", &stage.name]).exits(0).stdout;
+    assert!(table().contains("Running"), "{}", table());
+    let stops = format!("`kubectl delete job {job} -n kubectl-backup` stops it");
+    stage.run(&["undo", "--yes"]).exits(1).says(&["is still at work", &stops]);
+    assert_eq!(state(&copy), (Some("saved".to_owned()), None));
     kubectl(A, &["delete", "job", "-n", "kubectl-backup", &job, "--cascade=orphan"]).exits(0);
     kill(&pod);
     stage.proxy.release();
@@ -146,9 +152,9 @@ fn promise_6_a_restore_that_was_killed_and_never_ran_again_is_undone() {
     let listed = stage.run(&["list", "--restores"]).exits(0).json();
     let record = &listed["restores"][0];
     assert_eq!((&record["id"], &record["endedAt"]), (&json!(job), &Value::Null), "{listed}");
-    let table = backup(A, &["list", "--restores", "--location", &stage.name]).exits(0).stdout;
-    assert!(table.contains("NotEnded"), "{table}");
-    let undone = stage.run(&["undo", "--yes"]).exits(0).says(&["has not ended"]).json();
+    assert_eq!(record["standing"], "Interrupted", "{listed}");
+    assert!(table().contains("Interrupted"), "{}", table());
+    let undone = stage.run(&["undo", "--yes"]).exits(0).says(&["was interrupted"]).json();
     let verdicts = verdicts(&undone);
     assert_eq!(verdicts[&format!("configmaps {copy}/settings")], "deleted", "{undone}");
     assert_eq!(verdicts[&format!("namespaces /{copy}")], "skip", "{undone}");

@@ -1,6 +1,7 @@
 //! What a restore changes is saved before, and undone; and restores of some of a backup.
 
 use crate::harness::{ClusterName::A, *};
+use crate::volumes::{Installed, Pv, REGION, ec2, handle};
 use serde_json::{Value, json};
 
 fn config_map(namespace: &str, name: &str, value: &str) -> Value {
@@ -42,7 +43,8 @@ fn promise_6_a_restore_is_undone_and_can_be_undone_again() {
     let (namespace, place, id) = changed("undo");
     let name = &namespace.name;
     let at = |args: &[&str]| backup(A, &[args, &["--location", &place.url]].concat());
-    let restored = at(&["restore", &id, "--existing=recreate", "--yes", "-o", "json"]).exits(0).json();
+    let restored =
+        at(&["restore", &id, "--existing=recreate", "--yes", "-o", "json"]).exits(0).says(&["takes it back"]).json();
     assert_eq!(verdicts(&restored)[&format!("configmaps {name}/lost")], "created");
     let is = |kept: &str, lost: Option<&str>, frozen: &str| {
         assert_eq!(colour(name, "kept").as_deref(), Some(kept));
@@ -77,6 +79,8 @@ fn promise_6_a_restore_is_undone_and_can_be_undone_again() {
     let verdict = |kind: &str| verdicts(&undone)[&format!("configmaps {name}/{kind}")].clone();
     assert_eq!([verdict("kept"), verdict("lost"), verdict("frozen")], ["updated", "deleted", "recreated"], "{undone}");
     is("now", None, "now");
+    let listed = at(&["list", "--restores", "-o", "json"]).exits(0).json();
+    assert!(listed["restores"][0]["undoneAt"].is_string(), "{listed}");
     at(&["undo", "--yes"]).exits(0).says(&["0 objects put back, 0 deleted"]);
     let bindings = kubectl(A, &["get", "clusterrolebindings", "-o", "name"]).exits(0).stdout;
     assert!(!bindings.contains("kubectl-backup-restore-undo-undo"), "{bindings}");
@@ -113,6 +117,82 @@ fn an_undo_leaves_alone_what_somebody_changed_and_what_holds_more_than_the_resto
     assert_eq!(colour(&copy.0, name), None);
     at(&["undo", restore, &format!("namespace/{}", copy.0), "--yes"]).exits(0);
     eventually("the namespace to go", || (kubectl(A, &["get", "namespace", &copy.0]).code != 0).then_some(()));
+}
+
+#[test]
+fn promise_6_what_a_restore_did_besides_is_taken_back_too() {
+    let namespace = TempNamespace::new(A, "besides");
+    let name = namespace.name.clone();
+    let host = json!({"hostPath": {"path": "/tmp/kubectl-backup-besides"}});
+    let volume = Pv::of(&name, "data", &format!("pv-{name}"), host);
+    let pull = json!({"imagePullSecrets": [{"name": "registry"}]}).to_string();
+    let pulls = || get(A, &["-n", &name, "serviceaccount", "default"])["imagePullSecrets"].clone();
+    eventually("the default service account", || {
+        (kubectl(A, &["-n", &name, "patch", "serviceaccount", "default", "-p", &pull]).code == 0).then_some(())
+    });
+    let place = location("besides");
+    installed(A);
+    let at = |args: &[&str]| backup(A, &[args, &["--location", &place.url]].concat());
+    let ran = at(&["ns", &name, "--volumes=skip", "-o", "json"]).exits(0).json();
+    let id = ran["id"].as_str().expect("an id").to_owned();
+    let remembered = || get(A, &["pv", &volume.0])["spec"]["claimRef"]["uid"].as_str().map(str::to_owned);
+    let was = remembered();
+    namespace.delete();
+    at(&["restore", &id, "--yes"]).exits(0);
+    assert_eq!(pulls(), json!([{"name": "registry"}]));
+    eventually("the volume to be bound again", || (remembered().is_some() && remembered() != was).then_some(()));
+
+    let mine = json!({"imagePullSecrets": [{"name": "registry"}, {"name": "mine"}]}).to_string();
+    kubectl(A, &["-n", &name, "patch", "serviceaccount", "default", "-p", &mine]).exits(0);
+    let undone = at(&["undo", "--yes", "-o", "json"]).exits(0).json();
+    let told = verdicts(&undone);
+    assert_eq!(told[&format!("serviceaccounts {name}/default")], "updated", "{undone}");
+    assert_eq!(told[&format!("persistentvolumes /{}", volume.0)], "skip", "{undone}");
+    assert_eq!(pulls(), json!([{"name": "mine"}]));
+    let restore = undone["restore"]["id"].as_str().expect("an id");
+    at(&["undo", restore, "persistentvolumeclaim/data", "--yes"]).exits(0).says(&["1 object put back, 1 deleted"]);
+    assert_eq!(remembered(), was, "the volume is released, by the claim that there was before");
+    kubectl(A, &["-n", &name, "get", "pvc", "data"]).exits(1);
+}
+
+/// Undoes the last restore, into a namespace that was there: its claims stay with their volumes until they are named.
+pub(crate) fn undo_copy(own: &Installed, namespace: &str, volumes: &[Pv; 2]) {
+    let handles = ["data-db-0", "wal-db-0"].map(|claim| handle(namespace, claim).1);
+    let left = || handles.iter().filter(|id| ec2().0.volumes(REGION).iter().any(|volume| volume.id == **id)).count();
+    let undone = own.run(&["undo", "--yes", "-o", "json"]).exits(0).json();
+    let note = undone["notes"]
+        .as_array()
+        .expect("notes")
+        .iter()
+        .find_map(|note| note.as_str()?.split_once("`kubectl backup "));
+    let (stays, command) = note.expect("a note with a command");
+    assert!(stays.contains("2 EBS volumes that the restore made stay, with data (2 GiB)"), "{undone}");
+    assert_eq!(left(), 2);
+    let command: Vec<&str> = command.split_once('`').expect("its end").0.split(' ').collect();
+    assert_eq!(command[2..], ["persistentvolumeclaim/data-db-0", "persistentvolumeclaim/wal-db-0"]);
+    for (verdict, dry_run) in [("delete", "--dry-run=client"), ("deleted", "--yes"), ("unchanged", "--yes")] {
+        let args = [&command[..], &[dry_run, "-o", "json"]].concat();
+        let told = verdicts(&own.run(&args).exits(0).json());
+        let mine = handles.iter().map(|id| format!("ebs-volumes /{id}"));
+        let mine = mine.chain(volumes.iter().map(|pv| format!("persistentvolumes /{}", pv.0)));
+        for name in mine {
+            assert_eq!(told.get(&name).map(String::as_str), Some(verdict), "{name}: {told:?}");
+        }
+        assert_eq!(left(), if verdict == "delete" { 2 } else { 0 });
+    }
+    kubectl(A, &["get", "pv", &volumes[0].0]).exits(1);
+    own.run(&["undo", command[1], "--yes"]).exits(0);
+}
+
+/// Undoes the first restore, which made the namespace: with it go its pods, its claims and their volumes, once they are
+/// detached.
+pub(crate) fn undo_namespace(own: &Installed, namespace: &str, (pv, volume): (&str, &str)) {
+    let restores = own.run(&["list", "--restores", "-o", "json"]).exits(0).json();
+    let first = restores["restores"][0]["id"].as_str().expect("an id");
+    let told = own.run(&["undo", first, &format!("namespace/{namespace}"), "--yes", "-o", "json"]).exits(0).json();
+    assert_eq!(verdicts(&told)[&format!("ebs-volumes /{volume}")], "deleted", "{told}");
+    kubectl(A, &["get", "pv", pv]).exits(1);
+    assert!(!ec2().0.volumes(REGION).iter().any(|one| one.id == volume));
 }
 
 /// A namespace that something else than the test made; gone at the end.

@@ -5,6 +5,7 @@
 use crate::harness::{ClusterName::A, *};
 use crate::proxy::Proxy;
 use crate::standin::{Settings, Standin, Volume};
+use crate::undo::{undo_copy, undo_namespace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -92,7 +93,7 @@ impl Installed {
 }
 
 /// A PersistentVolume of the driver, bound to a claim. Removed in the end, with the volume's file.
-pub(crate) struct Pv(String);
+pub(crate) struct Pv(pub(crate) String);
 
 impl Pv {
     pub(crate) fn new(namespace: &str, claim: &str, volume: Volume) -> Self {
@@ -102,7 +103,7 @@ impl Pv {
         Self::of(namespace, claim, &name, source)
     }
 
-    fn of(namespace: &str, claim: &str, name: &str, source: Value) -> Self {
+    pub(crate) fn of(namespace: &str, claim: &str, name: &str, source: Value) -> Self {
         let mut spec = json!({
             "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
             "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": namespace, "name": claim}
@@ -234,8 +235,11 @@ fn promise_4_the_data_on_volumes_comes_back_here_and_under_another_name() {
     let (other, another) = handle(&copy.name, "data-db-0");
     let others = [Pv(other.clone()), Pv(handle(&copy.name, "wal-db-0").0)];
     assert!(other != pv && another != new, "{other} {another}");
-    assert_eq!(handle(name, "data-db-0"), (pv, new), "the first one's is not touched");
-    drop(others);
+    assert_eq!(handle(name, "data-db-0"), (pv.clone(), new.clone()), "the first one's is not touched");
+    undo_copy(&own, &copy.name, &others);
+    assert_eq!(handle(name, "data-db-0"), (pv.clone(), new.clone()), "nor is it by the undo");
+    assert_eq!(shell(name, "cat /data/f /wal/f"), "old\n41\n");
+    undo_namespace(&own, name, (&pv, &new));
 }
 
 #[test]

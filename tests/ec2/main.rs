@@ -8,6 +8,7 @@ mod copy;
 mod life;
 mod limits;
 mod moto;
+mod removal;
 mod restore;
 mod retries;
 mod rights;

@@ -2,6 +2,7 @@
 
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
+use crate::existing::edit;
 use crate::run::{Scope, Worker, ending, folder, restore_task};
 use crate::undo::{UNDO, undo, undone};
 use crate::world::{World, kind};
@@ -13,6 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 const RESTORE: &str = "shop-20261120-120000-bbbb";
 const PATCH: &str = "PATCH /api/v1/namespaces/shop/serviceaccounts/default";
+
+/// The pull secrets of the account.
+fn pulled(api: &Api) -> Value {
+    let text = api.state().world.get(kind("serviceaccounts"), "shop/default").expect("an account").to_owned();
+    serde_json::from_str::<Value>(&text).unwrap()["imagePullSecrets"].clone()
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_to_the_answer() {
@@ -37,16 +44,25 @@ async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_t
         }
         let result = Worker::default().restore(RESTORE, &target, &bucket).await;
         assert_eq!(ending(&result), "Complete", "{fault:?}");
-        let text = target.state().world.get(kind("serviceaccounts"), "shop/default").expect("an account").to_owned();
-        let account: Value = serde_json::from_str(&text).unwrap();
-        let pulls = json!([{"name": "its-own"}, {"name": "registry"}]);
-        assert_eq!(account["imagePullSecrets"], pulls, "{fault:?}");
+        assert_eq!(pulled(&target), json!([{"name": "its-own"}, {"name": "registry"}]), "{fault:?}");
         let notes =
             result.unwrap().result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         assert!(notes.contains("what it lacked was added"), "{fault:?}: {notes}");
-        let undone = undone(&undo(&Worker::default(), UndoTask::default(), &target, &bucket).await);
-        let said = undone.notes.iter().any(|note| note.contains("`shop/default` keeps what was added"));
-        assert!(said, "{fault:?}: {:?}", undone.notes);
+        // and goes again, once, whatever else the account was given since
+        edit(&target, "serviceaccounts", "shop/default", |account| {
+            account["imagePullSecrets"].as_array_mut().unwrap().push(json!({"name": "since"}));
+        });
+        if let Some(fault) = fault {
+            let before = target.seen().iter().filter(|(name, _)| name == PATCH).count();
+            target.fault(PATCH, Some(before), fault);
+        }
+        for attempt in ["first", "again"] {
+            let done = undo(&Worker::named(attempt), UndoTask::default(), &target, &bucket).await;
+            assert_eq!(ending(&done), "Complete", "{fault:?}");
+            assert_eq!(pulled(&target), json!([{"name": "its-own"}, {"name": "since"}]), "{fault:?}");
+            let item = undone(&done).items.into_iter().find(|item| item.name == "default").unwrap();
+            assert!(item.reason.contains("`registry`") || item.reason.contains("nothing of it is left"), "{item:?}");
+        }
     }
 }
 

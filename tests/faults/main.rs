@@ -8,6 +8,7 @@
 mod adapt;
 mod api;
 mod backup;
+mod besides;
 mod broken;
 mod bucket;
 mod cancel;

@@ -30,6 +30,24 @@ pub(crate) fn undone(done: &anyhow::Result<Done>) -> UndoResult {
     serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
 }
 
+/// Undoes the last restore: then the cluster is as it was, and another undo finds nothing to do.
+pub(crate) async fn undone_whole(
+    api: &Api,
+    bucket: &Bucket,
+    before: &BTreeMap<(usize, String), Value>,
+    about: &str,
+) -> UndoResult {
+    let done = undo(&Worker::default(), UndoTask::default(), api, bucket).await;
+    assert_eq!(ending(&done), "Complete", "{about}");
+    assert!(plain(api) == *before, "{about}");
+    assert!(bucket.root().join(format!("restores/{RESTORE}.undone.json")).exists(), "{about}");
+    let written = writes(api).len();
+    let again = undo(&Worker::named("again"), UndoTask::default(), api, bucket).await;
+    assert_eq!((ending(&again).as_str(), writes(api).len()), ("Complete", written), "{about}");
+    assert!(undone(&again).notes.iter().any(|note| note.contains("it was undone already")), "{about}");
+    undone(&done)
+}
+
 /// The objects of the safety backup, and that there is one at all.
 async fn safety(bucket: &Bucket) -> BTreeSet<String> {
     let id = BackupId::parse(RESTORE).unwrap().safety();
@@ -55,7 +73,12 @@ pub(crate) fn plain(api: &Api) -> BTreeMap<(usize, String), Value> {
 
 /// Runs until the process is killed at the write of that number, or to its end.
 pub(crate) async fn killed_at(write: usize, task: &RestoreTask, api: &Api, bucket: &Bucket) {
-    let (killed, worker) = (CancellationToken::new(), Worker::named("killed"));
+    killed_as(Worker::named("killed"), write, task, api, bucket).await;
+}
+
+/// The same as another worker.
+pub(crate) async fn killed_as(worker: Worker, write: usize, task: &RestoreTask, api: &Api, bucket: &Bucket) {
+    let killed = CancellationToken::new();
     let (token, counted) = (killed.clone(), std::sync::atomic::AtomicUsize::new(0));
     api.at_each(move |name, _| {
         if !name.starts_with("GET") && counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == write {
@@ -85,14 +108,9 @@ async fn what_a_restore_changes_is_saved_first_and_undone() {
 
         let plan = undo(&Worker::default(), UndoTask { dry_run: true, ..UndoTask::default() }, &api, &bucket).await;
         assert_eq!(ending(&plan), "Complete");
-        let approved = Some(undone(&plan).plan_digest);
-        let task = UndoTask { approved, ..UndoTask::default() };
-        let done = undo(&Worker::default(), task, &api, &bucket).await;
-        assert_eq!(ending(&done), "Complete", "{existing:?}");
-        assert!(plain(&api) == before, "{existing:?}");
-        let written = writes(&api).len();
-        let again = undo(&Worker::named("again"), UndoTask::default(), &api, &bucket).await;
-        assert_eq!((ending(&again).as_str(), writes(&api).len()), ("Complete", written), "{existing:?}");
+        let planned = undone(&plan).plan_digest;
+        let done = undone_whole(&api, &bucket, &before, &format!("{existing:?}")).await;
+        assert_eq!(done.plan_digest, planned, "what was shown is what was done");
     }
 }
 
@@ -111,9 +129,7 @@ async fn a_restore_that_is_killed_at_any_write_has_one_safety_backup_and_is_undo
             assert_eq!(safety(&bucket).await.len(), 4, "{about}");
             let safeties = files(&bucket.root().join(format!("data/safety-{RESTORE}")));
             assert_eq!(safeties.iter().filter(|file| file.ends_with("index.jsonl.zst")).count(), 1, "{about}");
-            let done = undo(&Worker::default(), UndoTask::default(), &api, &bucket).await;
-            assert_eq!(ending(&done), "Complete", "{about}");
-            assert!(plain(&api) == before, "{about}");
+            undone_whole(&api, &bucket, &before, &about).await;
         }
     }
 }
@@ -203,8 +219,7 @@ async fn from_a_read_only_location_something_is_changed_only_with_a_place_to_sav
     assert!(!bucket.root().join("restores").exists());
     let there = Bucket::new(elsewhere.path()).await;
     assert_eq!(safety(&there).await.len(), 4);
-    assert_eq!(ending(&undo(&Worker::default(), UndoTask::default(), &api, &there).await), "Complete");
-    assert!(plain(&api) == plain(&changed()));
+    undone_whole(&api, &there, &plain(&changed()), "from elsewhere").await;
 }
 
 #[tokio::test(start_paused = true)]

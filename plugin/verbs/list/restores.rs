@@ -10,11 +10,17 @@ use crate::table::{Cell, NONE, Table};
 use crate::text::{age, safe};
 use jiff::Timestamp;
 use kubectl_backup::operations::Verb;
-use kubectl_backup::operations::undo::RestoresResult;
+use kubectl_backup::operations::undo::{Listed, RestoresResult, Standing};
 use kubectl_backup::report::ExitCode;
 
-/// What stands for the outcome of a restore that was interrupted, or is still at work.
-const UNENDED: &str = "NotEnded";
+/// What stands for the outcome of a restore that has none.
+fn unended(standing: Option<Standing>) -> Cell {
+    match standing {
+        Some(Standing::Running) => Cell::colored("Running", Color::Cyan),
+        Some(Standing::Interrupted) => Cell::colored("Interrupted", Color::Yellow),
+        Some(Standing::NotEnded) | None => Cell::colored("NotEnded", Color::Yellow),
+    }
+}
 
 /// Lists the restores on record.
 ///
@@ -27,7 +33,7 @@ pub(super) async fn run(session: &Session, target: &Target, args: &Args) -> anyh
     print(&match args.output {
         Format::Json => document::json(&list)?,
         Format::Yaml => document::yaml(&list)?,
-        Format::Name => list.restores.iter().map(|restore| format!("{}\n", restore.id)).collect(),
+        Format::Name => list.restores.iter().map(|restore| format!("{}\n", restore.record.id)).collect(),
         Format::Table | Format::Wide if list.restores.is_empty() => String::new(),
         wide => table(&list, now, wide == Format::Wide).render(&session.screen, !args.no_headers),
     })?;
@@ -41,12 +47,12 @@ pub(super) async fn run(session: &Session, target: &Target, args: &Args) -> anyh
 }
 
 fn table(list: &RestoresResult, now: Timestamp, wide: bool) -> Table {
-    let mut header = vec!["RESTORE", "AGE", "BACKUP", "CREATED", "UPDATED", "RECREATED", "OUTCOME"];
+    let mut header = vec!["RESTORE", "AGE", "BACKUP", "CREATED", "UPDATED", "RECREATED", "OUTCOME", "UNDONE"];
     if wide {
         header.extend(["STARTED", "SAFETY BACKUP", "CLUSTER"]);
     }
     let mut table = Table::new(header);
-    for restore in &list.restores {
+    for Listed { record: restore, standing, undone_at } in &list.restores {
         let mut row: Vec<Cell> =
             vec![restore.id.as_str().into(), age(restore.started_at, now).into(), restore.backup.as_str().into()];
         match &restore.end {
@@ -54,8 +60,9 @@ fn table(list: &RestoresResult, now: Timestamp, wide: bool) -> Table {
                 row.extend([end.created, end.updated, end.recreated].map(|count| Cell::from(count.to_string())));
                 row.push(Cell::colored(end.outcome.to_string(), outcome_color(end.outcome)));
             }
-            None => row.extend([NONE.into(), NONE.into(), NONE.into(), Cell::colored(UNENDED, Color::Yellow)]),
+            None => row.extend([NONE.into(), NONE.into(), NONE.into(), unended(*standing)]),
         }
+        row.push(undone_at.map_or_else(|| NONE.into(), |at| age(at, now).into()));
         if wide {
             row.push(restore.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
             let safety = restore.end.as_ref().and_then(|end| end.safety.as_ref());
@@ -81,18 +88,18 @@ mod tests {
                 "format": "kubectl-backup/1", "id": "r-1", "attempt": "a", "cluster": "uid-1", "backup": "shop-1",
                 "safety": "safety-r-1", "planDigest": kubectl_backup::id::Digest::of(b""), "startedAt": "2026-11-20T10:00:00Z",
                 "endedAt": "2026-11-20T10:00:02Z", "outcome": "Complete", "created": 3, "updated": 2, "recreated": 1,
-                "report": file("report.json"), "log": file("log.jsonl.zst"),
+                "report": file("report.json"), "log": file("log.jsonl.zst"), "undoneAt": "2026-11-20T13:11:00Z",
             }, {
                 "format": "kubectl-backup/1", "id": "r-2", "attempt": "a", "cluster": "uid-1", "backup": "shop-1",
-                "planDigest": kubectl_backup::id::Digest::of(b""), "startedAt": "2026-11-20T13:00:00Z",
+                "planDigest": kubectl_backup::id::Digest::of(b""), "startedAt": "2026-11-20T13:00:00Z", "standing": "Running",
             }]
         }))
         .unwrap();
         let text = table(&list, list.read_at, true).render(&Screen::new(ColorChoice::Never), false);
         let fields: Vec<&str> = text.split_whitespace().collect();
-        assert_eq!(fields[..7], ["r-1", "3h12m", "shop-1", "3", "2", "1", "Complete"]);
-        assert_eq!(fields[8..10], ["safety-r-1", "uid-1"]);
-        assert_eq!(fields[10..17], ["r-2", "12m", "shop-1", NONE, NONE, NONE, "NotEnded"]);
-        assert_eq!(fields[18..], [NONE, "uid-1"]);
+        assert_eq!(fields[..8], ["r-1", "3h12m", "shop-1", "3", "2", "1", "Complete", "60s"]);
+        assert_eq!(fields[9..11], ["safety-r-1", "uid-1"]);
+        assert_eq!(fields[11..19], ["r-2", "12m", "shop-1", NONE, NONE, NONE, "Running", NONE]);
+        assert_eq!(fields[20..], [NONE, "uid-1"]);
     }
 }

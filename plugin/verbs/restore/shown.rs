@@ -193,7 +193,6 @@ pub(super) mod tests {
             ],
             problems: Vec::new(),
             notes: Vec::new(),
-            stays: Vec::new(),
         }
     }
 

@@ -40,6 +40,7 @@ impl Begins<'_> {
             backup: backup.manifest.id.clone(),
             plan_digest: plan.digest,
             started_at: started,
+            job_namespace: context.job_namespace(),
             end: None,
         };
         match home.create(&begun_key(id), Bytes::from(serde_json::to_vec_pretty(&record)?)).await {

@@ -35,9 +35,6 @@ pub struct RestoreResult<Items = Vec<ItemResult>> {
     pub problems: Vec<Problem>,
     /// What the person should know: paths that were stripped, owners that are gone.
     pub notes: Vec<String>,
-    /// What a restore did besides, and no undo takes back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stays: Vec<String>,
 }
 
 /// One object of a plan, or of a restore.
@@ -126,7 +123,6 @@ impl<'a> Told<'a> {
             items,
             problems: self.restored.problems.clone(),
             notes: self.plan.notes.iter().chain(&self.restored.notes).cloned().collect(),
-            stays: self.restored.stays.clone(),
         }
     }
 
@@ -242,6 +238,7 @@ impl Run<'_> {
             backup: told.backup.manifest.id.clone(),
             plan_digest: told.plan.digest,
             started_at: started,
+            job_namespace: context.job_namespace(),
             end: Some(End {
                 safety,
                 ended_at,

@@ -32,6 +32,7 @@ pub(super) fn deeds(decided: &Decided) -> Deeds {
     let removed = decided.made.iter().zip(&decided.removals).filter(|(_, removal)| **removal == Removal::Delete);
     let mut deeds: Deeds =
         removed.map(|(made, _)| (format!("delete {} {} {}", made.kind, made.name, made.uid), None)).collect();
+    deeds.extend(decided.volumes.deeds().chain(decided.taken_back.deeds()).map(|deed| (deed, None)));
     if let Some(back) = &decided.back {
         for item in back.plan.items.iter().filter(|item| item.verdict.writes()) {
             let number = item.entry as usize;

@@ -113,6 +113,7 @@ impl PutBack {
             store,
             backup: &backup,
             plan: &plan,
+            journal: None,
             events: undo.events,
             cancel: undo.cancel,
         };

@@ -139,7 +139,7 @@ impl Apply<'_> {
         let (kind, name) = (&deed.kind, &deed.name);
         let object = self.adapted(gathered, &deed, saved)?;
         let body = text(&object)?;
-        self.give_back(gathered, &deed).await?;
+        self.give_back(&deed).await?;
         let mut created = self.cluster.create(kind, name, body.clone()).await?;
         if created == Created::Exists && kind.is("namespaces") && self.is_gone_at_last(kind, name).await? {
             created = self.cluster.create(kind, name, body).await?;
