@@ -78,41 +78,20 @@ impl Session {
         Ok(Target { location, settings: config.job, local: place.local })
     }
 
-    /// The location that backups are copied to.
+    /// A second location, which a verb writes to. Its Job goes there with the role or keys that are configured for it, and
+    /// where there are none with those of the first.
     ///
     /// # Errors
     /// As [`Session::target`]; also one that is read-only.
-    pub(crate) async fn copy_to(&self, text: &str, from: &Target) -> anyhow::Result<Location> {
-        let place = PlaceArgs { location: Some(text.to_owned()), local: from.local };
-        let to = self.target(&place).await?.location;
-        if to.read_only {
-            let text = format!("`{text}` is read-only, so that nothing can be copied there");
-            return Err(Failure::usage(text).into());
-        }
-        Ok(to)
-    }
-
-    /// Another location, in which a restore saves what it changes. Its Job goes there with the role or credentials that it
-    /// has for the backup's location.
-    ///
-    /// # Errors
-    /// As [`Session::target`]; also a location that is read-only, or that the Job can't enter.
-    pub(crate) async fn safety(&self, text: &str, source: &Target) -> anyhow::Result<Location> {
-        let local = source.local;
-        let place = PlaceArgs { location: Some(text.to_owned()), local };
-        let location = self.target(&place).await?.location;
-        if let Some(why) = source.location.cannot_enter(&location).filter(|_| !local) {
-            let text = format!(
-                "{why}; nothing was written\nhint: give both the same `roleArn`, or use `--local` with credentials for both"
-            );
-            return Err(Failure::usage(text).into());
-        }
-        if location.read_only {
+    pub(crate) async fn second(&self, text: &str, first: &Target) -> anyhow::Result<Location> {
+        let place = PlaceArgs { location: Some(text.to_owned()), local: first.local };
+        let second = self.target(&place).await?.location;
+        if second.read_only {
             let text =
-                format!("`{text}` is read-only, so that nothing can be saved there\nhint: name another location");
+                format!("`{text}` is read-only, so that nothing can be stored there\nhint: name another location");
             return Err(Failure::usage(text).into());
         }
-        Ok(location)
+        Ok(second)
     }
 
     /// The folder for a first try.

@@ -205,25 +205,6 @@ impl Location {
     pub fn account(&self) -> Option<&str> {
         self.role_arn.as_deref()?.split(':').nth(4).filter(|account| !account.is_empty())
     }
-
-    /// Why a Job that is made for this location can't enter another one as well: it has one identity, and the other one
-    /// names its own. One that names none is entered with this one's.
-    pub fn cannot_enter(&self, other: &Self) -> Option<String> {
-        let (role, keys) = (other.role_arn.as_ref(), other.credentials_secret.as_ref());
-        let needs = match (role, keys) {
-            (Some(role), _) if self.role_arn.as_ref() != Some(role) => format!("with the role `{role}`"),
-            (_, Some(keys)) if self.credentials_secret.as_ref() != Some(keys) => {
-                format!("with the keys in the Secret `{keys}`")
-            }
-            _ => return None,
-        };
-        let has = match (&self.role_arn, &self.credentials_secret) {
-            (Some(role), _) => format!("the role `{role}`"),
-            (_, Some(keys)) => format!("the keys in the Secret `{keys}`"),
-            _ => "whatever its pod is given".to_owned(),
-        };
-        Some(format!("a Job has one identity: for `{self}` it has {has}, and `{other}` is entered {needs}"))
-    }
 }
 
 impl fmt::Display for Location {
@@ -232,37 +213,6 @@ impl fmt::Display for Location {
             Place::S3(s3) if s3.prefix.is_empty() => write!(f, "s3://{}", s3.bucket),
             Place::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, s3.prefix),
             Place::Folder(path) => write!(f, "file://{}", path.display()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_enters_two_locations_with_one_identity() {
-        let at = |role: Option<&str>, keys: Option<&str>| {
-            let location = Location::parse_url("s3://bucket/x").unwrap();
-            Location { role_arn: role.map(str::to_owned), credentials_secret: keys.map(str::to_owned), ..location }
-        };
-        for (own, other, why) in [
-            (at(None, None), at(None, None), None),
-            (at(Some("a"), None), at(Some("a"), None), None),
-            (at(Some("a"), None), at(None, None), None),
-            (at(None, Some("k")), at(None, Some("k")), None),
-            (
-                at(Some("a"), None),
-                at(Some("b"), None),
-                Some("it has the role `a`, and `s3://bucket/x` is entered with the role `b`"),
-            ),
-            (at(None, None), at(Some("b"), None), Some("whatever its pod is given")),
-            (at(None, Some("k")), at(Some("b"), None), Some("the keys in the Secret `k`")),
-            (at(Some("a"), None), at(None, Some("k")), Some("entered with the keys in the Secret `k`")),
-        ] {
-            let found = own.cannot_enter(&other);
-            assert_eq!(found.is_some(), why.is_some(), "{found:?}");
-            assert!(found.unwrap_or_default().contains(why.unwrap_or_default()), "{why:?}");
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Args {
 /// What kept it from being done.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    let to = session.copy_to(&args.to, &target).await?;
+    let to = session.second(&args.to, &target).await?;
     let task = CopyTask {
         query: Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() },
         to,

@@ -195,7 +195,7 @@ impl Args {
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
     let safety = match &args.safety_location {
-        Some(text) => Some(session.safety(text, &target).await?),
+        Some(text) => Some(session.second(text, &target).await?),
         None => None,
     };
     let Some(task) = args.task(args.dry_run.into(), None, safety) else {

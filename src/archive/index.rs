@@ -102,10 +102,12 @@ const NOWHERE: u32 = u32::MAX;
 /// Where an object is. Small, since a restore holds one for each object of the backup.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    name: Box<str>,
     uid: Option<Uid>,
     /// A number, as API servers of Kubernetes count; 0 where it is none, or nothing is known of it.
     resource_version: u64,
+    /// Where its name begins in [`Index::names`].
+    name: u32,
+    name_length: u16,
     /// [`NOWHERE`] for cluster-scoped objects.
     namespace: u32,
     frame: u32,
@@ -114,11 +116,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// `metadata.name`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// `metadata.uid` in the cluster that was backed up.
     pub fn uid(&self) -> Option<&Uid> {
         self.uid.as_ref()
@@ -151,6 +148,8 @@ pub struct Index {
     frames: Vec<FrameEntry>,
     namespaces: Vec<Box<str>>,
     entries: Vec<Entry>,
+    /// All names, one behind the other: each of its own would take as much again.
+    names: String,
 }
 
 impl Index {
@@ -183,9 +182,15 @@ impl Index {
         self.namespaces.get(entry.namespace as usize).map(|name| &**name)
     }
 
-    /// The name of an object.
+    /// `metadata.name` of an object.
+    pub fn name(&self, entry: &Entry) -> &str {
+        let start = entry.name as usize;
+        self.names.get(start..start + usize::from(entry.name_length)).unwrap_or_default()
+    }
+
+    /// Namespace and name of an object.
     pub fn object_name(&self, entry: &Entry) -> ObjectName {
-        ObjectName::new(self.namespace(entry), &entry.name)
+        ObjectName::new(self.namespace(entry), self.name(entry))
     }
 
     /// The frame of an object.
@@ -277,8 +282,12 @@ impl IndexReader {
         };
         let namespace = line.ns.as_deref().map_or(Ok(NOWHERE), |namespace| self.intern(namespace))?;
         let small = |number: u64| u32::try_from(number).map_err(|_| damaged("a number is too large".to_owned()));
+        let names = &mut self.index.names;
+        let start = small(names.len() as u64)?;
+        names.push_str(&line.name);
         self.index.entries.push(Entry {
-            name: line.name.as_ref().into(),
+            name: start,
+            name_length: u16::try_from(line.name.len()).map_err(|_| damaged("a name is too long".to_owned()))?,
             uid: (!line.uid.is_empty()).then(|| Uid::parse(&line.uid)),
             resource_version: line.rv.parse().unwrap_or(0),
             namespace,
@@ -302,7 +311,7 @@ impl IndexReader {
         Ok(number)
     }
 
-    fn finish(self) -> Result<Index, Error> {
+    fn finish(mut self) -> Result<Index, Error> {
         let Some(end) = self.end else { return Err(Error::damaged(WHAT, "its end is missing")) };
         let objects = self.index.entries.len() as u64;
         if self.missing > 0 || end.objects != objects || objects != self.expected {
@@ -314,6 +323,8 @@ impl IndexReader {
         if end.frames != self.index.frames.len() as u64 {
             return Err(Error::damaged(WHAT, "its number of frames is wrong"));
         }
+        self.index.entries.shrink_to_fit();
+        self.index.names.shrink_to_fit();
         Ok(self.index)
     }
 }
@@ -370,7 +381,7 @@ mod tests {
             let frame = index.frame(entry);
             let tar = frame.open(&objects[frame.offset as usize..][..frame.size as usize]).unwrap();
             let json: serde_json::Value = serde_json::from_slice(index.object(entry, &tar).unwrap()).unwrap();
-            assert_eq!(json["metadata"]["name"], entry.name());
+            assert_eq!(json["metadata"]["name"], index.name(entry));
             found.push(format!("{} {}", frame.kind, index.object_name(entry)));
         }
         assert_eq!(found, ["secrets shop/a", "secrets shop/b", "nodes a", "nodes b"]);

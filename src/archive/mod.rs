@@ -12,6 +12,7 @@ pub mod frame;
 pub mod index;
 pub mod lines;
 pub mod manifest;
+pub mod packed;
 pub mod path;
 pub mod record;
 

@@ -139,15 +139,13 @@ impl Cluster {
             secret: kind.is("secrets"),
         };
         let mut tried = 0;
-        let mut may_be_ours = false;
         loop {
             tried += 1;
             match self.write(&call).await {
                 Ok(meta) => return Ok(Created::Made(meta)),
-                Err(error) if is_exists(&error) => return self.existing(kind, name, may_be_ours).await,
+                Err(error) if is_exists(&error) => return self.existing(kind, name).await,
                 // an answer that can't be read tells of a create that happened, or of a proxy in between
                 Err(error) if (error.is_transient() || matches!(error, Error::Answer { .. })) && tried < TRIES => {
-                    may_be_ours |= error.code() != Some(429);
                     tokio::time::sleep(pause(tried, &error)).await;
                 }
                 Err(error) => return Err(error),
@@ -266,11 +264,8 @@ impl Cluster {
         .await
     }
 
-    /// Decides whose an object is that was there when we tried again.
-    async fn existing(&self, kind: &Kind, name: &ObjectName, may_be_ours: bool) -> Result<Created, Error> {
-        if !may_be_ours {
-            return Ok(Created::Exists);
-        }
+    /// Decides whose an object is that is there already: ours, where an answer got lost, even that of an earlier call.
+    async fn existing(&self, kind: &Kind, name: &ObjectName) -> Result<Created, Error> {
         let Some(bytes) = self.get(kind, name).await? else { return Ok(Created::Exists) };
         let meta = parse::<WithMeta>(&about("reading", kind, name.namespace.as_deref()), &bytes)?.metadata;
         let ours = meta.managed_fields.iter().any(|fields| *fields.manager == *self.manager);

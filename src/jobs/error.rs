@@ -1,27 +1,6 @@
 use crate::report::ExitCode;
-use std::fmt;
+pub use crate::rules::rights::Rule;
 use std::time::Duration;
-
-/// A right that is missing, in the words of a role's rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// The verb, such as `create`.
-    pub verb: String,
-    /// The resource as kubectl names it: `configmaps`, `jobs.batch`, `pods/log`.
-    pub resource: String,
-    /// The namespace; `None`: it is a right in the whole cluster.
-    pub namespace: Option<String>,
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` on `{}`", self.verb, self.resource)?;
-        match &self.namespace {
-            Some(namespace) => write!(f, " in namespace `{namespace}`"),
-            None => f.write_str(" in the whole cluster"),
-        }
-    }
-}
 
 /// What went wrong with a Job, or with what belongs to one.
 #[derive(Debug, thiserror::Error)]

@@ -143,6 +143,7 @@ impl Verb {
     pub fn other_location(&self) -> Option<&Location> {
         match self {
             Self::Copy(task) => Some(&task.to),
+            Self::Restore(task) => task.safety_location.as_ref(),
             _ => None,
         }
     }

@@ -208,7 +208,7 @@ fn shown(backup: &Backup, entry: &crate::archive::index::Entry) -> Shown {
         kind: kind.key(),
         api_version: kind.api_version(),
         namespace: backup.index.namespace(entry).map(str::to_owned),
-        name: entry.name().to_owned(),
+        name: backup.index.name(entry).to_owned(),
         size: entry.size(),
     }
 }
@@ -233,7 +233,7 @@ pub(super) fn chosen(
             kinds.iter().filter(|served| wanted.kind.matches(served)).map(|served| &served.kind).collect();
         let before = chosen.len();
         for (number, entry) in backup.index.entries().iter().enumerate() {
-            if wanted.name == entry.name()
+            if wanted.name == backup.index.name(entry)
                 && matching.contains(&backup.index.frame(entry).kind)
                 && in_namespace(backup.index.namespace(entry))
             {

@@ -143,7 +143,7 @@ async fn restore(
     let backup = fetch::with_index(store, catalog::find(store, &task.query.backup, Some(from)).await?).await?;
     let (asked, adaptation) = places(task, &backup)?;
     let chosen = choose::entries(store, &backup, task, &asked).await?;
-    let opened = futures::future::OptionFuture::from(task.safety_location.as_ref().map(store::open)).await;
+    let opened = futures::future::OptionFuture::from(task.safety_location.as_ref().map(store::open_other)).await;
     let opened = opened.transpose().context("the safety location")?;
     let home = opened.as_deref().or((!location.read_only).then_some(store));
     let earlier = approval::earlier(id, home.filter(|_| task.dry_run == DryRun::None)).await?;
@@ -173,7 +173,7 @@ async fn restore(
     plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
         let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
-        return tried_out(task.dry_run, check, &mut plan, wishes.problems).await;
+        return tried_out(task.dry_run, check, plan, wishes.problems).await?.done();
     }
     approval::check(task, &mut plan, &earlier)?;
     refuse_differences(task, &plan)?;
@@ -201,13 +201,13 @@ async fn restore(
     restored.problems.extend(problems.into_iter().chain(settled.problems));
     restored.notes.extend(settled.notes);
     restored.add(before);
-    let told = outcome::Told::new(&backup, &plan, restored, false).with(settled.items);
-    let json = told.json()?;
+    let ended = outcome::Told::new(&backup, &plan, restored, false).with(settled.items).end()?;
+    drop((plan, backup));
     if let Some(store) = home {
         let run = outcome::Run { id, started, cluster: uid, safety, store, context, events: &events, log: &log };
-        run.record(&told, json.clone()).await.context("storing the restore's record")?;
+        run.record(&ended).await.context("storing the restore's record")?;
     }
-    Ok(told.done(json))
+    ended.done()
 }
 
 /// The namespaces that were asked for, and what changes objects on their way.
@@ -224,13 +224,14 @@ fn places(task: &RestoreTask, backup: &Backup) -> anyhow::Result<(Namespaces, Ad
 async fn tried_out(
     dry_run: DryRun,
     check: Check<'_>,
-    plan: &mut Plan,
+    mut plan: Plan,
     mut problems: Vec<Problem>,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<outcome::Ended> {
     if dry_run == DryRun::Server {
-        problems.extend(check.all(plan).await?);
+        problems.extend(check.all(&mut plan).await?);
     }
-    outcome::planned(check.backup, plan, problems)
+    let told = outcome::Told::new(check.backup, &plan, Restored::nothing(problems), true);
+    Ok(told.end()?)
 }
 
 /// `--existing=fail`: nothing is written where anything differs.

@@ -279,7 +279,7 @@ impl<'a> Wishes<'a> {
         for (wish, why) in unusable {
             let number = (0..entries.len()).find(|number| {
                 let entry = &entries[*number];
-                backup.index.frame(entry).kind.is("persistentvolumes") && entry.name() == wish.volume
+                backup.index.frame(entry).kind.is("persistentvolumes") && backup.index.name(entry) == wish.volume
             });
             if let Some(number) = number {
                 plan.leave_out(backup, number, "the data on it can't be restored");
@@ -441,7 +441,7 @@ async fn saved_volumes(store: &dyn Store, backup: &Backup, wishes: &[Wish]) -> a
     let wanted: BTreeSet<&str> = wishes.iter().map(|wish| wish.copy.volume.as_str()).collect();
     let is_wanted = |number: &usize| {
         let entry = &entries[*number];
-        backup.index.frame(entry).kind.is("persistentvolumes") && wanted.contains(entry.name())
+        backup.index.frame(entry).kind.is("persistentvolumes") && wanted.contains(backup.index.name(entry))
     };
     let numbers: BTreeSet<usize> = (0..entries.len()).filter(is_wanted).collect();
     let objects = super::read::objects(store, backup, &numbers, true).await?;

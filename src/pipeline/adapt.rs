@@ -118,13 +118,18 @@ pub fn parse(backup: &Backup, number: usize, json: &[u8]) -> Result<Value, archi
     })
 }
 
-/// Reads an object of the target.
+/// Reads an object of the target. Who manages which of its fields is left out, of all kinds but Services, whose node ports
+/// tell by it who chose them: it is much, and an update says nothing of it.
 ///
 /// # Errors
 /// When the API server's answer isn't JSON. Its text is never told: it may be a Secret.
 pub fn live(kind: &Kind, name: &ObjectName, json: &[u8]) -> Result<Value, cluster::Error> {
-    serde_json::from_slice(json).map_err(|error| cluster::Error::Answer {
+    let mut object: Value = serde_json::from_slice(json).map_err(|error| cluster::Error::Answer {
         what: format!("reading `{kind}` `{name}`"),
         message: format!("it is not JSON at line {} column {}", error.line(), error.column()),
-    })
+    })?;
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| !kind.is("services")) {
+        metadata.remove("managedFields");
+    }
+    Ok(object)
 }

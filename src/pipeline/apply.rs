@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::{Counts, Event, Events, Problem};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::owners::{Owners, Place, Uid};
+use crate::rules::rights::Missing;
 use crate::rules::verdict::Verdict;
 use crate::rules::waves::Wave;
 use crate::store::Store;
@@ -23,6 +24,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use write::{Failure, Written};
 
+/// What problems of missing rights are about.
+pub const MISSING: &str = "missing right";
 /// How often what fails because another object isn't there yet is tried again.
 const TRIES: u32 = 4;
 /// The pause before that.
@@ -33,7 +36,7 @@ const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What became of one object of the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// It was made.
     Created,
@@ -45,24 +48,35 @@ pub enum Applied {
     Unchanged,
     /// One of its name appeared since the plan was made; it was left alone.
     Exists,
-    /// It could not be made.
-    Failed(String),
+    /// It could not be made; [`Restored::why`] knows why.
+    Failed,
 }
 
 impl Applied {
     /// Whether it was written.
-    pub fn is_written(&self) -> bool {
+    pub fn is_written(self) -> bool {
         matches!(self, Self::Created | Self::Updated | Self::Recreated)
     }
+}
+
+/// What became of an object, in few bytes: a restore holds one for each that it writes.
+#[derive(Clone, Debug)]
+pub(super) struct Became {
+    entry: u32,
+    applied: Applied,
+    /// Of what was written.
+    uid: Option<Uid>,
 }
 
 /// What a restore came to.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// What became of the objects that were to be written, by their number in the index.
-    pub applied: BTreeMap<usize, Applied>,
-    /// The uids of those that were written.
-    pub uids: BTreeMap<usize, Uid>,
+    /// What became of the objects that were to be written; by their number in the index once it is [`Restored::sort`]ed.
+    became: Vec<Became>,
+    /// Why objects could not be made, by the same number.
+    failures: BTreeMap<usize, String>,
+    /// Those of them for which rights are missing.
+    pub missing: Missing,
     /// What failed.
     pub problems: Vec<Problem>,
     /// What was taken out of objects and worth a word.
@@ -70,10 +84,58 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// Nothing written, with what is wrong nevertheless.
+    pub fn nothing(problems: Vec<Problem>) -> Self {
+        Self { problems, ..Self::default() }
+    }
+
+    /// Notes what became of an object.
+    pub fn note(&mut self, number: usize, applied: Applied, uid: Option<Uid>) {
+        let entry = u32::try_from(number).unwrap_or(u32::MAX);
+        self.became.push(Became { entry, applied, uid: uid.filter(|_| applied.is_written()) });
+    }
+
+    /// Notes that an object could not be made.
+    fn fail(&mut self, number: usize, why: &str) {
+        self.note(number, Applied::Failed, None);
+        self.failures.insert(number, why.to_owned());
+    }
+
     /// Adds what earlier attempts of the same restore made.
     pub fn add(&mut self, before: Self) {
-        before.applied.into_iter().for_each(|(number, applied)| _ = self.applied.entry(number).or_insert(applied));
-        before.uids.into_iter().for_each(|(number, uid)| _ = self.uids.entry(number).or_insert(uid));
+        self.sort();
+        let new: Vec<Became> = before.became.into_iter().filter(|one| self.get(one.entry as usize).is_none()).collect();
+        self.became.extend(new);
+        self.sort();
+    }
+
+    /// Puts it in order, so that objects are found.
+    fn sort(&mut self) {
+        self.became.sort_by_key(|one| one.entry);
+        self.became.dedup_by_key(|one| one.entry);
+    }
+
+    /// What became of an object, and the uid of what was written.
+    pub fn get(&self, number: usize) -> Option<(Applied, Option<&Uid>)> {
+        let at = self.became.binary_search_by_key(&number, |one| one.entry as usize).ok()?;
+        self.became.get(at).map(|one| (one.applied, one.uid.as_ref()))
+    }
+
+    /// Why an object could not be made.
+    pub fn why(&self, number: usize) -> Option<&str> {
+        self.failures.get(&number).map(String::as_str)
+    }
+
+    /// The objects that were created, with their uids.
+    fn created(&self) -> impl Iterator<Item = (usize, Option<&Uid>)> {
+        let created = self.became.iter().filter(|one| one.applied == Applied::Created);
+        created.map(|one| (one.entry as usize, one.uid.as_ref()))
+    }
+
+    /// Whether all that was to be written was refused for want of rights.
+    pub fn is_forbidden(&self) -> bool {
+        let failed = self.became.iter().all(|one| one.applied == Applied::Failed);
+        failed && self.missing.objects() > 0 && self.became.len() == self.missing.objects()
     }
 }
 
@@ -115,7 +177,9 @@ impl Apply<'_> {
         claims: impl Future<Output = Result<(), Error>>,
     ) -> Result<Restored, Error> {
         let counts = Counts { objects_total: self.plan.count(Verdict::writes) as u64, ..Counts::default() };
-        let gathered = Mutex::new(Gathered { owners, restored: Restored::default(), counts });
+        // in the size that it gets: growing, it would take twice as much at times
+        let became = Vec::with_capacity(self.plan.count(Verdict::writes));
+        let gathered = Mutex::new(Gathered { owners, restored: Restored { became, ..Restored::default() }, counts });
         let mut claims = Some(Box::pin(claims));
         for (place, items) in self.by_place() {
             if let Some(claims) = claims.take_if(|_| place.wave >= Wave::Volumes) {
@@ -131,22 +195,32 @@ impl Apply<'_> {
             }
         }
         self.statuses(&gathered, before).await?;
-        Ok(gathered.into_inner().unwrap_or_else(PoisonError::into_inner).restored)
+        let mut restored = gathered.into_inner().unwrap_or_else(PoisonError::into_inner).restored;
+        let missing = restored.missing.lines().map(|message| Problem { subject: MISSING.to_owned(), message });
+        let missing: Vec<Problem> = missing.collect();
+        missing.iter().for_each(|problem| self.events.send(Event::Problem(problem.clone())));
+        restored.problems.extend(missing);
+        restored.sort();
+        Ok(restored)
     }
 
     /// Writes the status of what earlier attempts created: they may have been killed between the two writes.
     async fn statuses(&self, gathered: &Mutex<Gathered>, before: &Restored) -> Result<(), Error> {
-        let made =
-            before.applied.iter().filter(|(_, applied)| **applied == Applied::Created).map(|(number, _)| *number);
         let rules = self.plan.adaptation.rules();
-        let numbers: BTreeSet<usize> = made.filter(|number| rules.writes_status(&self.kind(*number))).collect();
+        let made: BTreeMap<usize, String> = before
+            .created()
+            .filter(|(number, _)| rules.writes_status(&self.kind(*number)))
+            .map(|(number, uid)| (number, uid.map(ToString::to_string).unwrap_or_default()))
+            .collect();
+        let numbers: BTreeSet<usize> = made.keys().copied().collect();
+        let made = &made;
         let write = |saved: Saved| async move {
-            let uid = before.uids.get(&saved.number).map(ToString::to_string).unwrap_or_default();
-            (saved.number, self.complete_status(gathered, &saved, &uid).await)
+            let uid = made.get(&saved.number).map_or("", String::as_str);
+            (saved.number, self.complete_status(gathered, &saved, uid).await)
         };
         walk::each(self.store, self.backup, &numbers, Load::Alone, write, |(number, result)| {
             if let Err(failure) = result {
-                self.fail(gathered, number, &failure.to_string());
+                self.fail(gathered, number, &failure);
             }
         })
         .await
@@ -175,7 +249,7 @@ impl Apply<'_> {
                     Failure::Fatal(error) => return Err(error),
                     Failure::Cluster(error) if tried < TRIES && may_come_right(&error) => _ = open.insert(number),
                     Failure::Cluster(error) if Instant::now() < deadline && is_away(&error) => _ = open.insert(number),
-                    failure => self.fail(gathered, number, &failure.to_string()),
+                    failure => self.fail(gathered, number, &failure),
                 }
             }
             if open.is_empty() {
@@ -223,15 +297,13 @@ impl Apply<'_> {
     /// Notes what became of a write.
     fn note(&self, gathered: &Mutex<Gathered>, number: usize, size: usize, written: Written) {
         let entry = &self.backup.index.entries()[number];
+        let now = written.uid.as_deref().map(Uid::parse);
         let mut gathered = lock(gathered);
-        if let Some(now) = written.uid.as_deref().map(Uid::parse) {
-            if let Some(was) = entry.uid() {
-                let namespace = self.target(number).namespace;
-                gathered.owners.record(was, now.clone(), namespace.as_deref());
-            }
-            gathered.restored.uids.insert(number, now);
+        if let (Some(was), Some(now)) = (entry.uid(), &now) {
+            let namespace = self.target(number).namespace;
+            gathered.owners.record(was, now.clone(), namespace.as_deref());
         }
-        gathered.restored.applied.insert(number, written.applied);
+        gathered.restored.note(number, written.applied, now);
         if !written.unknown.is_empty() {
             let kind = &self.backup.index.frame(entry).kind;
             let message = format!("it was written without {}", unknown(&written.unknown));
@@ -246,22 +318,30 @@ impl Apply<'_> {
         self.events.progress(counts);
     }
 
-    fn fail(&self, gathered: &Mutex<Gathered>, number: usize, message: &str) {
-        let kind = &self.backup.index.frame(&self.backup.index.entries()[number]).kind;
-        let problem = Problem { subject: format!("{kind} {}", self.target(number)), message: message.to_owned() };
+    fn fail(&self, gathered: &Mutex<Gathered>, number: usize, failure: &Failure) {
+        let message = failure.to_string();
+        let refusal = match failure {
+            Failure::Cluster(error) => error.status(),
+            _ => None,
+        };
+        let (kind, name) = (self.kind(number), self.target(number));
+        let restored = &mut lock(gathered).restored;
+        restored.fail(number, &message);
+        // what is refused for want of one right is told once
+        if refusal.is_some_and(|status| restored.missing.note(&kind, &name, &status.message)) {
+            return;
+        }
+        let problem = Problem { subject: format!("{kind} {name}"), message };
         self.events.send(Event::Problem(problem.clone()));
-        let mut gathered = lock(gathered);
-        gathered.restored.applied.insert(number, Applied::Failed(message.to_owned()));
-        gathered.restored.problems.push(problem);
+        restored.problems.push(problem);
     }
 
     /// Waits until the kinds that were just defined are served, by the API server and by its discovery.
     async fn served(&self, gathered: &Mutex<Gathered>, items: &BTreeSet<usize>) -> Result<(), Error> {
         let mut waiting: HashSet<String> = {
             let gathered = lock(gathered);
-            let made = |number: &&usize| matches!(gathered.restored.applied.get(number), Some(Applied::Created));
-            let name = |number: &usize| self.backup.index.entries()[*number].name().to_owned();
-            items.iter().filter(made).map(name).collect()
+            let made = gathered.restored.created().map(|(number, _)| number).filter(|number| items.contains(number));
+            made.map(|number| self.backup.index.name(&self.backup.index.entries()[number]).to_owned()).collect()
         };
         let deadline = Instant::now() + SERVED_TIMEOUT;
         while !waiting.is_empty() {

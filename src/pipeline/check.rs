@@ -4,7 +4,7 @@
 
 use super::apply::unknown;
 use super::fetch::Backup;
-use super::plan::Plan;
+use super::plan::{Plan, PlanItem};
 use super::walk::{self, Load, Saved};
 use super::{Error, adapt};
 use crate::cluster::discover::Discovery;
@@ -82,8 +82,12 @@ impl Check<'_> {
     /// # Errors
     /// When the backup can't be read any more, or the quotas can't be asked for.
     pub async fn all(&self, plan: &mut Plan) -> Result<Vec<Problem>, Error> {
-        let writes = plan.items.iter().filter(|item| item.verdict.writes()).map(|item| item.entry as usize);
-        let numbers: BTreeSet<usize> = writes.filter(|number| !plan.homeless.contains_key(number)).collect();
+        let writes = plan.items.iter().filter(|item| item.verdict.writes());
+        let (homeless, homely): (Vec<&PlanItem>, Vec<&PlanItem>) =
+            writes.partition(|item| plan.homeless(self.backup, item).is_some());
+        let homeless: Vec<_> =
+            homeless.into_iter().filter_map(|item| Some((item.entry, plan.homeless(self.backup, item)?))).collect();
+        let numbers: BTreeSet<usize> = homely.into_iter().map(|item| item.entry as usize).collect();
         let mut counts = Counts { objects_total: numbers.len() as u64, ..Counts::default() };
         let mut tried = Vec::new();
         let mut needs = BTreeMap::<String, Needs>::new();
@@ -103,6 +107,7 @@ impl Check<'_> {
             self.events.progress(counts);
         })
         .await?;
+        homeless.into_iter().for_each(|(number, why)| plan.decide(number as usize, Verdict::Unverified(why.into())));
         self.tell(plan, tried);
         for (number, fields) in lost {
             let entry = &self.backup.index.entries()[number];
@@ -114,10 +119,6 @@ impl Check<'_> {
     }
 
     fn tell(&self, plan: &mut Plan, tried: Vec<Tried>) {
-        let homeless: Vec<(usize, &str)> = plan.homeless.iter().map(|(number, why)| (*number, *why)).collect();
-        for (number, why) in homeless {
-            plan.decide(number, Verdict::Unverified(why.into()));
-        }
         for Tried { number, verdict, changes, .. } in tried {
             plan.decide(number, verdict);
             if let (Some(changes), Some(changed)) = (changes, plan.changed.get_mut(&number)) {

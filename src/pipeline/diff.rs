@@ -119,5 +119,5 @@ impl Differences {
 /// The kind, namespace and name of an entry, for sorting and finding.
 fn place(backup: &Backup, number: usize) -> (String, &str, &str) {
     let entry = &backup.index.entries()[number];
-    (backup.index.frame(entry).kind.key(), backup.index.namespace(entry).unwrap_or(""), entry.name())
+    (backup.index.frame(entry).kind.key(), backup.index.namespace(entry).unwrap_or(""), backup.index.name(entry))
 }

@@ -10,16 +10,17 @@ use crate::store::{self, Store};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Bytes of an index that are read at most; 100,000 objects take 4 MiB.
 const INDEX_LIMIT: u64 = 512 * 1024 * 1024;
-/// Bytes fetched at once, unless a single frame is larger.
+/// Bytes fetched at once, unless a single frame is larger. While they are gone through, the next are on their way.
 const RANGE: u64 = 8 * 1024 * 1024;
 /// Bytes between two frames that are fetched along rather than asked for separately.
 const GAP: u64 = 256 * 1024;
-/// Ranges in flight.
-const RANGES: usize = 2;
-/// Frames opened at once: the next one while one is being read.
+/// Frames opened at once, each in a thread of its own, while one is being read.
 const OPENED: usize = 2;
 
 /// A backup whose index has been read.
@@ -27,8 +28,8 @@ const OPENED: usize = 2;
 pub struct Backup {
     /// Its manifest.
     pub manifest: Manifest,
-    /// Its index.
-    pub index: Index,
+    /// Its index, for other threads too.
+    pub index: Arc<Index>,
 }
 
 /// Reads manifest and index.
@@ -47,7 +48,7 @@ pub async fn with_index(store: &dyn Store, manifest: Manifest) -> Result<Backup,
     let file = &manifest.files.index;
     let bytes = intact(store.get(&file.key, INDEX_LIMIT.min(file.size)).await, "the index")?;
     let index = Index::read(&bytes, file.sha256, manifest.counts.objects)?;
-    Ok(Backup { manifest, index })
+    Ok(Backup { manifest, index: Arc::new(index) })
 }
 
 /// Data that a manifest names and the bucket hasn't, or not whole, is damage, not absence.
@@ -59,7 +60,7 @@ fn intact(result: Result<Bytes, store::Error>, what: &str) -> Result<Bytes, Erro
     })
 }
 
-/// Fetches frames, verifies and opens them, and gives each to a function, in no particular order but one at a time.
+/// Fetches frames, verifies and opens them, and gives each to a function, in order and one at a time.
 ///
 /// # Errors
 /// [`Error::Archive`] at the first frame that is damaged; and whatever the function returns.
@@ -67,37 +68,67 @@ pub async fn frames<F>(
     store: &dyn Store,
     backup: &Backup,
     wanted: &BTreeSet<usize>,
-    mut each: impl FnMut(usize, Vec<u8>) -> F,
+    each: impl FnMut(usize, Vec<u8>) -> F,
 ) -> Result<(), Error>
 where
     F: Future<Output = Result<(), Error>>,
 {
-    let key = &backup.manifest.files.objects.key;
-    let frames = backup.index.frames();
-    let mut fetched = stream::iter(ranges(frames, wanted))
-        .map(|numbers| async move {
+    looked_through(store, backup, wanted, |_, tar| Ok(tar), each).await
+}
+
+/// The same; before a frame is given on it is looked through in the thread that opened it, as many at once as are opened.
+///
+/// # Errors
+/// As [`frames`], and whatever the look finds.
+pub async fn looked_through<T, F>(
+    store: &dyn Store,
+    backup: &Backup,
+    wanted: &BTreeSet<usize>,
+    look: impl Fn(usize, Vec<u8>) -> Result<T, Error> + Send + Sync + 'static,
+    mut each: impl FnMut(usize, T) -> F,
+) -> Result<(), Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Error>>,
+{
+    let (frames, key) = (backup.index.frames(), &backup.manifest.files.objects.key);
+    let (sender, receiver) = mpsc::channel(1);
+    let fetch = async {
+        for numbers in ranges(frames, wanted) {
             let start = frames[numbers[0]].offset;
             let end = numbers.last().map_or(start, |last| frames[*last].offset + frames[*last].size);
             let bytes = intact(store.get_range(key, start..end).await, "the file of objects")?;
-            Ok::<_, Error>((numbers, start, bytes))
-        })
-        .buffered(RANGES);
-    while let Some((numbers, start, bytes)) = fetched.try_next().await? {
-        let open = |number: usize| {
-            let frame = &frames[number];
-            let from = usize::try_from(frame.offset - start).unwrap_or(usize::MAX);
-            let to = from.saturating_add(usize::try_from(frame.size).unwrap_or(usize::MAX));
-            let slice = if to <= bytes.len() { bytes.slice(from..to) } else { Bytes::new() };
-            let entry = frame.clone();
-            let opened = tokio::task::spawn_blocking(move || entry.open(&slice));
-            async move { Ok::<_, Error>((number, opened.await.map_err(|error| Error::Thread(error.to_string()))??)) }
-        };
-        let mut opened = stream::iter(numbers).map(open).buffered(OPENED);
-        while let Some((number, tar)) = opened.try_next().await? {
-            each(number, tar).await?;
+            for number in numbers {
+                let bytes = part(&frames[number], start, &bytes);
+                sender.send((number, bytes)).await.map_err(|_| Error::Thread("nobody goes on".to_owned()))?;
+            }
         }
-    }
+        drop(sender);
+        Ok::<_, Error>(())
+    };
+    let look = Arc::new(look);
+    let open = |(number, bytes): (usize, Bytes)| {
+        let (entry, look) = (frames[number].clone(), look.clone());
+        let opened = tokio::task::spawn_blocking(move || look(number, entry.open(&bytes)?));
+        async move { Ok::<_, Error>((number, opened.await.map_err(|error| Error::Thread(error.to_string()))??)) }
+    };
+    let work = async {
+        let received = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+        let mut opened = pin!(received.map(open).buffered(OPENED));
+        while let Some((number, found)) = opened.try_next().await? {
+            each(number, found).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(fetch, work)?;
     Ok(())
+}
+
+/// The bytes of a frame among those that were fetched from `start` on; none where they don't hold it.
+fn part(frame: &FrameEntry, start: u64, bytes: &Bytes) -> Bytes {
+    let from = usize::try_from(frame.offset - start).unwrap_or(usize::MAX);
+    let to = from.saturating_add(usize::try_from(frame.size).unwrap_or(usize::MAX));
+    if to <= bytes.len() { bytes.slice(from..to) } else { Bytes::new() }
 }
 
 /// Which frames to fetch with one GET each: neighbours together, up to [`RANGE`] bytes.

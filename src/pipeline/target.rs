@@ -62,7 +62,7 @@ pub async fn missing_classes(
         let index = &backup.index;
         let is_it = |item: &PlanItem| {
             let entry = &index.entries()[item.entry as usize];
-            entry.name() == class && index.frame(entry).kind.is("storageclasses.storage.k8s.io")
+            index.name(entry) == class && index.frame(entry).kind.is("storageclasses.storage.k8s.io")
         };
         if !plan.items.iter().any(is_it) && cluster.get(&classes.kind, &name).await?.is_none() {
             plan.notes.push(format!("storage class `{class}` is not in this cluster: claims of it stay pending"));
@@ -88,7 +88,7 @@ pub async fn give_back(
         item.verdict == EXISTS && index.frame(&index.entries()[item.entry as usize]).kind.is("persistentvolumes")
     };
     let there: HashSet<&str> =
-        items.iter().filter(is_volume).map(|item| index.entries()[item.entry as usize].name()).collect();
+        items.iter().filter(is_volume).map(|item| index.name(&index.entries()[item.entry as usize])).collect();
     let creates: HashSet<u32> =
         items.iter().filter(|item| item.verdict == Verdict::Create).map(|item| item.entry).collect();
     for (number, volume) in survey.volumes() {

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 mod immutable;
 
-pub use immutable::immutable;
+pub use immutable::{FIXED, Fixed, immutable};
 
 /// kubectl keeps a copy of the whole object here, Secret values included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -177,8 +177,43 @@ fn forget_nulls(value: &mut Value) {
     }
 }
 
+/// Whether two objects differ in nothing but noise: what most of those that are compared do. Copies neither, and where it
+/// isn't sure says that they differ.
+fn is_alike(from: &Value, to: &Value) -> bool {
+    let (Value::Object(from), Value::Object(to)) = (from, to) else { return from == to };
+    is_same_but(from, to, |key| key == "status" || key == "metadata")
+        && match (from.get("metadata"), to.get("metadata")) {
+            (Some(Value::Object(from)), Some(Value::Object(to))) => is_same_but(from, to, |key| NOISE.contains(&key)),
+            (from, to) => from == to,
+        }
+}
+
+/// Whether two maps hold the same, some keys aside; `null` is the same as nothing.
+fn is_same_but(from: &Map<String, Value>, to: &Map<String, Value>, aside: impl Fn(&str) -> bool + Copy) -> bool {
+    let holds = |one: &Map<String, Value>, other: &Map<String, Value>| {
+        one.iter().filter(|(key, _)| !aside(key)).all(|(key, value)| match other.get(key) {
+            Some(other) => is_the_same(value, other),
+            None => value.is_null(),
+        })
+    };
+    holds(from, to) && to.iter().all(|(key, value)| aside(key) || value.is_null() || from.contains_key(key))
+}
+
+fn is_the_same(from: &Value, to: &Value) -> bool {
+    match (from, to) {
+        (Value::Object(from), Value::Object(to)) => is_same_but(from, to, |_| false),
+        (Value::Array(from), Value::Array(to)) => {
+            from.len() == to.len() && from.iter().zip(to).all(|(from, to)| is_the_same(from, to))
+        }
+        _ => from == to,
+    }
+}
+
 /// The fields in which two objects differ, noise aside.
 pub fn changes(from: &Value, to: &Value) -> Vec<Change> {
+    if is_alike(from, to) {
+        return Vec::new();
+    }
     let (mut from, mut to) = (from.clone(), to.clone());
     normal(&mut from);
     normal(&mut to);

@@ -43,9 +43,9 @@ impl NamespaceMapping {
         self.0.is_empty()
     }
 
-    /// The namespaces that are mapped.
-    pub fn sources(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+    /// Whether a namespace is mapped.
+    pub fn maps(&self, namespace: &str) -> bool {
+        self.0.contains_key(namespace)
     }
 
     /// Where a namespace's objects are restored.

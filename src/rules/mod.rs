@@ -21,6 +21,7 @@
 //! - `waves`: the order of a restore
 //! - `owners`: owner references: who is created after whom, and the new uids
 //! - `quota`: what objects need of quotas together
+//! - `rights`: the rule that is missing where an API server refuses a write
 //! - `adapt`: all that makes of a saved object what is written, in its order; what flags ask for
 //! - `mapping`: `--map-namespace`
 //! - `modifiers`: a person's own rules, in Velero's format
@@ -51,6 +52,7 @@ mod nodeports;
 pub mod owners;
 pub mod quota;
 pub mod restorable;
+pub mod rights;
 pub mod selection;
 pub mod selector;
 pub mod since;

@@ -153,7 +153,7 @@ fn told(thousandths: i128) -> String {
 }
 
 /// A quantity of Kubernetes (`k8s.io/apimachinery/pkg/api/resource`) in thousandths, rounded up.
-fn thousandths(quantity: &Value) -> Option<i128> {
+pub(super) fn thousandths(quantity: &Value) -> Option<i128> {
     let text = match quantity {
         Value::String(text) => text.clone(),
         other => other.to_string(),

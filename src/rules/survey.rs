@@ -14,15 +14,37 @@ use crate::resource::Kind;
 use finds::Topic;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Objects that a note names before it counts.
 const NAMED: usize = 3;
 
-/// Looks at objects one by one.
+/// How objects are looked at: without memory, so that several threads can.
+#[derive(Clone, Debug)]
+pub struct Lookout {
+    adapt: Arc<Adapt>,
+    other_cluster: bool,
+}
+
+/// What one object shows.
+#[derive(Debug, Default)]
+pub struct Look {
+    topics: BTreeSet<Topic>,
+    /// What it belongs to.
+    manager: Option<(Manager, String)>,
+    is_mapped: bool,
+    changes: BTreeSet<Change>,
+    refused: Option<String>,
+    /// The key of the kind that it defines, where that has no status subresource.
+    plain_status: Option<String>,
+    /// The volume that it is bound to.
+    volume: Option<String>,
+}
+
+/// What was seen of all objects.
 #[derive(Debug)]
 pub struct Survey<'a> {
     adapt: &'a Adapt,
-    other_cluster: bool,
     finds: Vec<(u32, Find)>,
     /// Applications, kustomizations and releases, each once.
     managers: Vec<(Manager, String)>,
@@ -39,12 +61,60 @@ enum Find {
     Managed(u16, bool),
 }
 
+impl Lookout {
+    /// A lookout for what `adapt` will write; `other_cluster` says that the backup is not the target's own.
+    pub fn new(adapt: Arc<Adapt>, other_cluster: bool) -> Self {
+        Self { adapt, other_cluster }
+    }
+
+    /// Looks at one object.
+    ///
+    /// # Errors
+    /// When it isn't shaped as an object.
+    pub fn look(&self, kind: &Kind, facts: &Facts, head: &Head<'_>) -> Result<Look, Error> {
+        let mut look = Look::default();
+        if made_by_controller(kind, facts, None).is_some() {
+            return Ok(look);
+        }
+        let (raw, Metadata { namespace, labels, annotations, .. }) = (head.raw(), &head.metadata);
+        let mapping = self.adapt.mapping();
+        look.is_mapped = mapping.target(namespace) != &**namespace;
+        look.manager = gitops::managed_by(labels, annotations);
+        look.topics = finds::by_kind(kind);
+        if self.other_cluster || look.is_mapped {
+            look.topics.extend(finds::bound(kind, annotations));
+        }
+        if finds::is_read_whole(kind) {
+            let object: Value = parse(raw)?;
+            look.topics.extend(finds::in_object(kind, &object, self.other_cluster, look.is_mapped));
+            if kind.is("customresourcedefinitions.apiextensions.k8s.io") && !finds::has_status_subresource(&object) {
+                look.plain_status = object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
+            }
+        }
+        if kind.is("horizontalpodautoscalers.autoscaling") && self.adapt.scales_to_zero() {
+            look.topics.insert(Topic::Autoscaler);
+        }
+        if kind.is("persistentvolumeclaims") {
+            look.volume = claims::volume_of(raw)?;
+        }
+        if !mapping.is_empty() && !kind.is("secrets") && finds::names_host(raw, mapping) {
+            look.topics.insert(Topic::HostOfNamespace);
+        }
+        if self.adapt.is_asked() {
+            match self.adapt.apply(kind, &mut parse(raw)?) {
+                Ok(changes) => look.changes = changes.into_iter().collect(),
+                Err(error) => look.refused = error.to_string().lines().next().map(str::to_owned),
+            }
+        }
+        Ok(look)
+    }
+}
+
 impl<'a> Survey<'a> {
-    /// A survey of what `adapt` will write; `other_cluster` says that the backup is not the target's own.
-    pub fn new(adapt: &'a Adapt, other_cluster: bool) -> Self {
+    /// Nothing seen yet of what `adapt` will write.
+    pub fn new(adapt: &'a Adapt) -> Self {
         Self {
             adapt,
-            other_cluster,
             finds: Vec::new(),
             managers: Vec::new(),
             refused: HashMap::new(),
@@ -53,63 +123,21 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Looks at one object; `number` is the caller's own.
-    ///
-    /// # Errors
-    /// When it isn't shaped as an object.
-    pub fn look(&mut self, number: u32, kind: &Kind, facts: &Facts, head: &Head<'_>) -> Result<(), Error> {
-        if made_by_controller(kind, facts, None).is_some() {
-            return Ok(());
-        }
-        let (raw, Metadata { namespace, labels, annotations, .. }) = (head.raw(), &head.metadata);
-        let is_mapped = self.adapt.mapping().target(namespace) != &**namespace;
-        if let Some(manager) = gitops::managed_by(labels, annotations) {
+    /// Notes what an object showed; `number` is the caller's own.
+    pub fn note(&mut self, number: u32, look: Look) {
+        if let Some(manager) = look.manager {
             let known = self.managers.iter().position(|known| *known == manager);
             let at = known.unwrap_or_else(|| {
                 self.managers.push(manager);
                 self.managers.len() - 1
             });
-            self.finds.push((number, Find::Managed(u16::try_from(at).unwrap_or(u16::MAX), is_mapped)));
+            self.finds.push((number, Find::Managed(u16::try_from(at).unwrap_or(u16::MAX), look.is_mapped)));
         }
-        let mut topics = finds::by_kind(kind);
-        if self.other_cluster || is_mapped {
-            topics.extend(finds::bound(kind, annotations));
-        }
-        if finds::is_read_whole(kind) {
-            let object: Value = parse(raw)?;
-            topics.extend(finds::in_object(kind, &object, self.other_cluster, is_mapped));
-            if kind.is("customresourcedefinitions.apiextensions.k8s.io") && !finds::has_status_subresource(&object) {
-                self.plain_status.extend(object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned));
-            }
-        }
-        if kind.is("horizontalpodautoscalers.autoscaling") && self.adapt.scales_to_zero() {
-            topics.insert(Topic::Autoscaler);
-        }
-        if kind.is("persistentvolumeclaims") {
-            self.volumes.extend(claims::volume_of(raw)?.map(|volume| (number, volume)));
-        }
-        if !kind.is("secrets") && self.adapt.mapping().sources().any(|source| finds::names_host_in(raw, source)) {
-            topics.insert(Topic::HostOfNamespace);
-        }
-        self.finds.extend(topics.into_iter().map(|topic| (number, Find::Topic(topic))));
-        if self.adapt.is_asked() {
-            self.try_out(number, kind, raw)?;
-        }
-        Ok(())
-    }
-
-    fn try_out(&mut self, number: u32, kind: &Kind, raw: &str) -> Result<(), Error> {
-        match self.adapt.apply(kind, &mut parse(raw)?) {
-            Ok(changes) => {
-                let changes: BTreeSet<Change> = changes.into_iter().collect();
-                self.finds.extend(changes.into_iter().map(|change| (number, Find::Change(change))));
-            }
-            Err(error) => {
-                let text = error.to_string();
-                self.refused.insert(number, text.lines().next().unwrap_or_default().to_owned());
-            }
-        }
-        Ok(())
+        self.finds.extend(look.topics.into_iter().map(|topic| (number, Find::Topic(topic))));
+        self.finds.extend(look.changes.into_iter().map(|change| (number, Find::Change(change))));
+        self.refused.extend(look.refused.map(|why| (number, why)));
+        self.plain_status.extend(look.plain_status);
+        self.volumes.extend(look.volume.map(|volume| (number, volume)));
     }
 
     /// Why an object can't be written as it was asked for.

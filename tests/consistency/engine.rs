@@ -159,3 +159,23 @@ impl Backup {
         self.report.kinds.iter().filter(|kind| kind.revision != revision).map(|kind| kind.kind.as_str()).collect()
     }
 }
+
+/// Runs the program with `--local`; its exit code, stdout and stderr.
+pub(crate) fn run(plane: &ControlPlane, backups: &Backups, arguments: &[&str]) -> (i32, String, String) {
+    let ran = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"))
+        .args(arguments)
+        .args(["--local", "--location", &backups.url(), "--kubeconfig"])
+        .arg(plane.kubeconfig())
+        .output()
+        .expect("the program can be started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (ran.status.code().unwrap_or(-1), text(&ran.stdout), text(&ran.stderr))
+}
+
+/// The verdict of the first object of a kind, and the reason.
+pub(crate) fn verdict(result: &Value, kind: &str) -> (String, String) {
+    let items = result["items"].as_array().expect("items");
+    let item = items.iter().find(|item| item["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {result}"));
+    let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    (text("verdict"), text("reason"))
+}

@@ -7,7 +7,8 @@
 //! - `definitions`: CRDs that come and go around the revision
 //!
 //! With the same control planes, `broken`: what an API server can't read any more; `older`: restores onto one of an older minor
-//! version; `versions`: kinds in another version than their group's preferred one.
+//! version; `preferred`: kinds in another version than their group's preferred one; `restores`: of what is odd, and while the API server is killed;
+//! `immutable` and `versions`: that two tables of rules say what API servers say.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests say what went wrong by panicking")]
 
@@ -20,8 +21,11 @@ mod definitions;
 mod engine;
 mod etcd;
 mod history;
+mod immutable;
 mod older;
 mod one_instant;
 mod plane;
+mod preferred;
+mod restores;
 mod versions;
 mod writers;

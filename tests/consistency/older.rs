@@ -1,13 +1,12 @@
 //! Restores onto an API server of an older minor version (`tests/cluster/older/go.mod` says which): what it doesn't serve, what it serves
 //! in another version only, and fields that it doesn't know. And what only older ones ask of a caller.
 
-use crate::engine::Backups;
+use crate::engine::{Backups, run, verdict};
 use crate::plane::ControlPlane;
 use http::Method;
 use kubectl_backup::cluster::connect::{ConnectOptions, from_kubeconfig};
 use kubectl_backup::jobs;
 use serde_json::{Value, json};
-use std::process::Command;
 use std::time::Duration;
 
 const NAMESPACE: &str = "shop";
@@ -45,26 +44,6 @@ fn objects() -> Vec<(&'static str, Value)> {
                 "driverName": "ebs.csi.aws.com", "parameters": {"iops": "4000"}}),
         ),
     ]
-}
-
-/// Runs the program with `--local`; its exit code, stdout and stderr.
-pub(crate) fn run(plane: &ControlPlane, backups: &Backups, arguments: &[&str]) -> (i32, String, String) {
-    let ran = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"))
-        .args(arguments)
-        .args(["--local", "--location", &backups.url(), "--kubeconfig"])
-        .arg(plane.kubeconfig())
-        .output()
-        .expect("the program can be started");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (ran.status.code().unwrap_or(-1), text(&ran.stdout), text(&ran.stderr))
-}
-
-/// The verdict of every object by kind and name.
-fn verdict(result: &Value, kind: &str) -> (String, String) {
-    let items = result["items"].as_array().expect("items");
-    let item = items.iter().find(|item| item["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {result}"));
-    let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
-    (text("verdict"), text("reason"))
 }
 
 const TEMPLATES: &str = "resourceclaimtemplates.resource.k8s.io";

@@ -4,7 +4,7 @@ use crate::api::Api;
 use crate::etcd::Etcd;
 use kubectl_backup::cluster::connect::{ConnectOptions, from_kubeconfig};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -38,6 +38,12 @@ impl ControlPlane {
         }
         assert!(ready, "the control plane {name} didn't start; above is why");
         Self { script, env }
+    }
+
+    /// Kills the API server and starts it again; it answers a few seconds later.
+    pub(crate) fn restart(&mut self) {
+        let mut input = self.script.stdin.as_ref().expect("its input");
+        input.write_all(b"restart\n").expect("the script reads");
     }
 
     pub(crate) fn get(&self, key: &str) -> &str {

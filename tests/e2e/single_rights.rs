@@ -275,21 +275,22 @@ const RULES: &[Single] = &[
     single(READER, "kubectl-backup-reader", "list", "*", Stage::local_ns, 6),
     single(RESTORE, "kubectl-backup-restore", "get", "*", Stage::local_restore, 6),
     single(RESTORE, "kubectl-backup-restore", "list", "*", Stage::local_restore, 6),
-    // an object that may not be written makes a restore partial; the others are restored
-    single(RESTORE, "kubectl-backup-restore", "create", "*", Stage::local_create, 3),
-    single(RESTORE, "kubectl-backup-restore", "update", "*", Stage::local_restore, 3),
-    single(RESTORE, "kubectl-backup-restore", "delete", "*", Stage::local_recreate, 3),
+    // where nothing at all may be written
+    single(RESTORE, "kubectl-backup-restore", "create", "*", Stage::local_create, 6),
+    single(RESTORE, "kubectl-backup-restore", "update", "*", Stage::local_restore, 6),
+    single(RESTORE, "kubectl-backup-restore", "delete", "*", Stage::local_recreate, 6),
+    Single { said: HELD, ..single(RESTORE, "kubectl-backup-restore", "escalate", "roles", Stage::local_role, 6) },
+    Single {
+        said: HELD,
+        ..single(RESTORE, "kubectl-backup-restore", "escalate", "clusterroles", Stage::local_cluster_role, 6)
+    },
+    Single {
+        said: HELD,
+        ..single(RESTORE, "kubectl-backup-restore", "bind", "clusterroles", Stage::local_cluster_binding, 6)
+    },
+    // where something was written: the object without its status, the role without its binding
     single(RESTORE, "kubectl-backup-restore", "patch", "*", Stage::local_status, 3),
-    Single { said: HELD, ..single(RESTORE, "kubectl-backup-restore", "escalate", "roles", Stage::local_role, 3) },
-    Single {
-        said: HELD,
-        ..single(RESTORE, "kubectl-backup-restore", "escalate", "clusterroles", Stage::local_cluster_role, 3)
-    },
     Single { said: HELD, ..single(RESTORE, "kubectl-backup-restore", "bind", "roles", Stage::local_binding, 3) },
-    Single {
-        said: HELD,
-        ..single(RESTORE, "kubectl-backup-restore", "bind", "clusterroles", Stage::local_cluster_binding, 3)
-    },
 ];
 
 impl Single {

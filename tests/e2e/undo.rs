@@ -220,9 +220,12 @@ fn from_a_read_only_location_what_changes_is_saved_elsewhere_or_stays() {
     assert_eq!(keys(&format!("{}/restores/", place.prefix)), [""; 0]);
     at(&["undo", "--location", "safety", "--yes"]).exits(0);
     assert_eq!(colour(&namespace.name, "kept").as_deref(), Some("now"));
+    // keys that nobody has are those of the safety location only: the backup is read, and nothing is changed
+    at(&[&restore[..], &["--safety-location", "refused"]].concat()).exits(6);
+    assert_eq!(colour(&namespace.name, "kept").as_deref(), Some("now"));
 }
 
-/// An installation with a read-only location, and one that isn't.
+/// An installation with a read-only location, and others that are entered with keys instead of its role.
 fn install_at(namespace: &str, place: &Location, safety: &Location) {
     install(A, namespace, "");
     let path = "jsonpath={.data.config\\.yaml}";
@@ -230,9 +233,19 @@ fn install_at(namespace: &str, place: &Location, safety: &Location) {
         kubectl(A, &["get", "configmap", "-n", namespace, "kubectl-backup-config", "-o", path]).exits(0).stdout;
     let job = config.split_once("job:\n").expect("Job settings").1;
     let role = world().s3("ROLE_ARN_A");
+    let (key, secret) = (world().s3("S3_ROOT_ACCESS_KEY_ID"), world().s3("S3_ROOT_SECRET_ACCESS_KEY"));
+    for (name, key) in [("keys", key), ("nobodys", "nobody")] {
+        let keys = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}});
+        apply(A, &keys.to_string());
+    }
+    let other =
+        |name: &str, secret: &str| format!("  {name}:\n    url: {}\n    credentialsSecret: {secret}\n", safety.url);
     let locations = format!(
-        "defaultLocation: main\nlocations:\n  main:\n    url: {}\n    roleArn: {role}\n    readOnly: true\n  safety:\n    url: {}\n    roleArn: {role}\n",
-        place.url, safety.url
+        "defaultLocation: main\nlocations:\n  main:\n    url: {}\n    roleArn: {role}\n    readOnly: true\n{}{}",
+        place.url,
+        other("safety", "keys"),
+        other("refused", "nobodys")
     );
     write_config(A, namespace, &format!("{locations}job:\n{job}"));
 }

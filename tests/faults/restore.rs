@@ -324,6 +324,25 @@ async fn an_archive_that_holds_another_object_than_its_index_says_is_refused() {
     assert!(target.state().world.get(kind("configmaps"), "shop/settings").is_some());
 }
 
+/// Deeper than any API server stores: a parser that goes along would need a stack without end.
+#[tokio::test(start_paused = true)]
+async fn json_that_is_a_bomb_costs_its_object_and_nothing_else() {
+    let honest = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings","namespace":"shop"},"data":0}"#;
+    for (from, code) in [("\"data\":0", ExitCode::Partial), ("\"namespace\":\"shop\"", ExitCode::Integrity)] {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let deep = format!("{}0{}", open.repeat(200_000), close.repeat(200_000));
+            let field = from.split_once(':').unwrap().0;
+            let (_folder, bucket) = forged(&honest.replacen(from, &format!("{field}:{deep}"), 1)).await;
+            let mut world = World::empty();
+            world.put("namespaces", None, "shop", "", "\"spec\":{}");
+            let target = Api::new(world);
+            let result = Worker::default().restore(RESTORE, &target, &bucket).await;
+            assert_eq!(exit_code(&result), code, "{field} {open}: {}", ending(&result));
+            assert_eq!(posts(&target), [], "{field} {open}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn any_call_of_the_store_may_fail_and_the_next_try_restores_all() {
     let (_folder, bucket) = backed_up().await;

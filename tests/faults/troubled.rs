@@ -4,8 +4,10 @@
 use crate::api::{Api, Fault};
 use crate::existing::{AGAIN, changed, forget_restores, restore, result, with};
 use crate::restore::{RESTORE, backed_up};
-use crate::run::ending;
+use crate::run::{ending, exit_code};
 use crate::world::{World, kind};
+use kubectl_backup::operations::restore::RestoreTask;
+use kubectl_backup::report::ExitCode;
 use kubectl_backup::rules::verdict::Existing;
 use serde_json::Value;
 use std::time::Duration;
@@ -83,6 +85,40 @@ async fn what_is_refused_is_told_in_the_api_servers_words_and_the_rest_is_restor
         let failed = result.items.iter().filter(|item| item.verdict == "failed").count();
         assert_eq!(failed, result.problems.len());
         assert!(object(&target, "secrets", "blog/db")["data"].get("more").is_none(), "the rest is restored");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_missing_is_told_once_and_where_nothing_may_be_written_the_exit_code_says_so() {
+    let (_folder, bucket) = backed_up().await;
+    let no = Fault::Says(
+        403,
+        "configmaps is forbidden: User \"u\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"blog\"",
+        "",
+    );
+    for (objects, code) in [(&[][..], ExitCode::Partial), (&["cm/settings-0", "cm/settings-1"], ExitCode::Forbidden)] {
+        forget_restores(&bucket);
+        let mut world = World::empty();
+        world.put("namespaces", None, "blog", "", "\"spec\":{}");
+        let target = Api::new(world);
+        target.fault("POST /api/v1/namespaces/blog/configmaps", None, no);
+        let task = RestoreTask {
+            objects: objects.iter().map(|&object| object.to_owned()).collect(),
+            namespaces: vec!["blog".to_owned()],
+            ..with(Existing::Skip)
+        };
+        let done = restore(RESTORE, task, &target, &bucket).await;
+        assert_eq!(exit_code(&done), code, "{}", ending(&done));
+        let result = result(&done);
+        let failed = result.items.iter().filter(|item| item.verdict == "failed").count();
+        assert!(
+            failed > 1 && result.items.iter().all(|item| item.verdict != "failed" || item.reason.contains("cannot"))
+        );
+        // the orders' definition isn't in a namespace
+        let told: Vec<&str> = result.problems.iter().map(|problem| problem.message.as_str()).collect();
+        let told: Vec<&&str> = told.iter().filter(|message| !message.contains("serves no such kind")).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("`create` on `configmaps` in namespace `blog`: needed for"), "{told:?}");
     }
 }
 

@@ -149,8 +149,7 @@ pub(super) fn done_before(earlier: &[Begun], plan: &Plan) -> Restored {
                 'r' => Applied::Recreated,
                 _ => continue,
             };
-            restored.applied.entry(number).or_insert(applied);
-            restored.uids.insert(number, uid.clone());
+            restored.note(number, applied, Some(uid.clone()));
         }
     }
     restored

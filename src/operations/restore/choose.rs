@@ -46,7 +46,8 @@ pub(super) async fn entries(
 fn takes(chosen: &Chosen, backup: &Backup, number: usize, labels: &Labels<'_>) -> bool {
     let entry = &backup.index.entries()[number];
     let kind: &Kind = &backup.index.frame(entry).kind;
-    chosen.excluded(kind).is_none() && chosen.takes(kind, backup.index.namespace(entry), entry.name(), labels)
+    chosen.excluded(kind).is_none()
+        && chosen.takes(kind, backup.index.namespace(entry), backup.index.name(entry), labels)
 }
 
 /// Those whose labels match too, as the objects themselves say. Only frames of kinds that may be meant are read.

@@ -3,9 +3,10 @@
 use super::super::log::RunLog;
 use super::super::{Context, Done};
 use crate::archive::manifest::{FORMAT, Manifest};
+use crate::archive::packed::Packed;
 use crate::archive::record::{End, Record, record_key};
 use crate::id::{BackupId, Digest};
-use crate::pipeline::apply::{Applied, Restored};
+use crate::pipeline::apply::{Applied, MISSING, Restored};
 use crate::pipeline::fetch::Backup;
 use crate::pipeline::plan::{Plan, PlanItem};
 use crate::pipeline::save::commit;
@@ -13,6 +14,7 @@ use crate::report::{Events, ExitCode, Outcome, Problem};
 use crate::resource::ObjectName;
 use crate::rules::compare::Change;
 use crate::rules::owners::Uid;
+use crate::rules::rights::Missing;
 use crate::rules::verdict::Verdict;
 use crate::store::Store;
 use bytes::Bytes;
@@ -62,8 +64,8 @@ pub struct ItemResult {
     pub changes: Vec<Change>,
 }
 
-/// A plan and what became of it, from which each object's line is made when it is written down: with all of them at once
-/// a restore would take twice as much memory for each object.
+/// A plan and what became of it, from which each object's line is made when it is written down, and packed: all of them at
+/// once would take as much memory as all else that a restore holds of an object.
 pub(in crate::operations) struct Told<'a> {
     backup: &'a Backup,
     plan: &'a Plan,
@@ -91,7 +93,8 @@ impl<'a> Told<'a> {
         });
         let refused: Vec<Problem> = refused.collect();
         restored.problems.extend(refused);
-        Self { backup, plan, restored, besides: Vec::new(), dry_run }
+        let told = Self { backup, plan, restored, besides: Vec::new(), dry_run };
+        told.with_missing_rights()
     }
 
     /// With objects that the backup doesn't hold, and the restore made.
@@ -99,15 +102,48 @@ impl<'a> Told<'a> {
         Self { besides, ..self }
     }
 
-    /// How it ended.
-    pub(super) fn outcome(&self) -> Outcome {
-        let refused = self.dry_run && self.plan.count(Verdict::is_problem) > 0;
-        if refused || !self.restored.problems.is_empty() { Outcome::Partial } else { Outcome::Complete }
+    /// The rights that a dry run found missing, each told once.
+    fn with_missing_rights(mut self) -> Self {
+        let mut missing = Missing::default();
+        for item in &self.plan.items {
+            let Verdict::Forbidden(message) = &item.verdict else { continue };
+            let kind = &self.backup.index.frame(&self.backup.index.entries()[item.entry as usize]).kind;
+            missing.note(kind, &target(self.backup, self.plan, item), message);
+        }
+        let problems = missing.lines().map(|message| Problem { subject: MISSING.to_owned(), message });
+        self.restored.problems.extend(problems);
+        self
     }
 
-    /// All of it as JSON.
-    pub(super) fn json(&self) -> serde_json::Result<Bytes> {
-        serde_json::to_vec(&self.result(Lines(self))).map(Bytes::from)
+    /// How it ended, and the code for that: nothing is done where for all of it rights are missing.
+    fn outcome(&self) -> (Outcome, ExitCode) {
+        let refused = self.dry_run && self.plan.count(Verdict::is_problem) > 0;
+        let outcome = if refused || !self.restored.problems.is_empty() { Outcome::Partial } else { Outcome::Complete };
+        let is_forbidden = |verdict: &Verdict| matches!(verdict, Verdict::Forbidden(_));
+        let is_open = |verdict: &Verdict| verdict.writes() || matches!(verdict, Verdict::Unverified(_));
+        match self.dry_run {
+            false if self.restored.is_forbidden() => (Outcome::Failed, ExitCode::Forbidden),
+            true if self.plan.count(is_forbidden) > 0 && self.plan.count(is_open) == 0 => {
+                (outcome, ExitCode::Forbidden)
+            }
+            _ => (outcome, ExitCode::from(outcome)),
+        }
+    }
+
+    /// All of it, for whom it is told: what it was made from can go then.
+    pub(super) fn end(&self) -> Result<Ended, crate::archive::Error> {
+        let (outcome, exit_code) = self.outcome();
+        Ok(Ended {
+            backup: self.backup.manifest.id.clone(),
+            plan_digest: self.plan.digest,
+            outcome,
+            exit_code,
+            created: self.count("created"),
+            updated: self.count("updated"),
+            recreated: self.count("recreated"),
+            message: self.message(),
+            result: Packed::of(&self.result(Lines(self)))?,
+        })
     }
 
     /// All of it at once, for the few objects that an undo puts back.
@@ -133,7 +169,7 @@ impl<'a> Told<'a> {
     }
 
     fn count(&self, word: &str) -> u64 {
-        let is = |item: &&PlanItem| verdict(item, self.restored.applied.get(&(item.entry as usize))).0 == word;
+        let is = |item: &&PlanItem| verdict(item, &self.restored).0 == word;
         self.plan.items.iter().filter(is).count() as u64
     }
 
@@ -153,11 +189,27 @@ impl<'a> Told<'a> {
         let others = others.into_iter().filter(|verdict| self.count(verdict) > 0);
         others.fold(made, |text, verdict| format!("{text}, {verdict} {}", self.count(verdict)))
     }
+}
 
-    /// The end of an operation that gives this back.
-    pub(super) fn done(&self, json: Bytes) -> Done {
-        let outcome = self.outcome();
-        Done { outcome, exit_code: ExitCode::from(outcome), message: self.message(), result: Some(json) }
+/// What is left of a restore, or of a plan, when it is over.
+pub(super) struct Ended {
+    backup: BackupId,
+    plan_digest: Digest,
+    outcome: Outcome,
+    exit_code: ExitCode,
+    created: u64,
+    updated: u64,
+    recreated: u64,
+    message: String,
+    /// What goes to the person and into the report.
+    result: Packed,
+}
+
+impl Ended {
+    /// The end of the operation.
+    pub(super) fn done(self) -> anyhow::Result<Done> {
+        let Self { outcome, exit_code, message, result, .. } = self;
+        Ok(Done { outcome, exit_code, message, result: Some(result.open()?) })
     }
 }
 
@@ -170,33 +222,33 @@ impl Serialize for Lines<'_> {
     }
 }
 
-/// What a plan comes to, when nothing else is asked for. What can't be restored makes it partial.
-pub(super) fn planned(backup: &Backup, plan: &Plan, problems: Vec<Problem>) -> anyhow::Result<Done> {
-    let told = Told::new(backup, plan, Restored { problems, ..Restored::default() }, true);
-    Ok(told.done(told.json()?))
-}
-
 /// An object's verdict in a word, and the reason.
-fn verdict<'a>(item: &'a PlanItem, applied: Option<&'a Applied>) -> (&'static str, &'a str) {
-    match applied {
+fn verdict<'a>(item: &'a PlanItem, restored: &'a Restored) -> (&'static str, &'a str) {
+    let number = item.entry as usize;
+    match restored.get(number).map(|(applied, _)| applied) {
         Some(Applied::Created) => ("created", ""),
         Some(Applied::Updated) => ("updated", ""),
         Some(Applied::Recreated) => ("recreated", ""),
         Some(Applied::Unchanged) => ("unchanged", ""),
         Some(Applied::Exists) => ("skip", "it appeared since the plan was made"),
-        Some(Applied::Failed(message)) => ("failed", message),
+        Some(Applied::Failed) => ("failed", restored.why(number).unwrap_or_default()),
         None => (item.verdict.word(), item.verdict.reason().unwrap_or_default()),
     }
+}
+
+/// Where the object of an item goes.
+fn target(backup: &Backup, plan: &Plan, item: &PlanItem) -> ObjectName {
+    let entry = &backup.index.entries()[item.entry as usize];
+    plan.adaptation.target(&backup.index.frame(entry).kind, &backup.index.object_name(entry))
 }
 
 fn item_result(backup: &Backup, plan: &Plan, item: &PlanItem, restored: &Restored, dry_run: bool) -> ItemResult {
     let number = item.entry as usize;
     let entry = &backup.index.entries()[number];
     let kind = &backup.index.frame(entry).kind;
-    let target = plan.adaptation.target(kind, &backup.index.object_name(entry));
-    let applied = restored.applied.get(&number);
-    let (word, reason) = verdict(item, applied);
-    let uid = restored.uids.get(&number).filter(|_| applied.is_some_and(Applied::is_written));
+    let target = target(backup, plan, item);
+    let (word, reason) = verdict(item, restored);
+    let uid = restored.get(number).and_then(|(_, uid)| uid);
     let changed = plan.changed.get(&number).filter(|_| dry_run);
     ItemResult {
         kind: kind.key(),
@@ -224,28 +276,28 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// Stores report, log and record. The record is written last.
-    pub(super) async fn record(self, told: &Told<'_>, json: Bytes) -> anyhow::Result<()> {
+    pub(super) async fn record(self, ended: &Ended) -> anyhow::Result<()> {
         let Self { id, started, cluster, safety, store, context, events, log } = self;
-        events.note(told.message());
+        events.note(&ended.message);
         let ended_at = (context.now)();
-        let report = commit::put_file(store, id, &context.attempt, "report.json", json).await?;
+        let report = commit::put_file(store, id, &context.attempt, "report.json", ended.result.open()?).await?;
         let log = commit::put_file(store, id, &context.attempt, "log.jsonl.zst", log.take()?).await?;
         let record = Record {
             format: FORMAT.to_owned(),
             id: id.clone(),
             attempt: context.attempt.clone(),
             cluster: cluster.to_owned(),
-            backup: told.backup.manifest.id.clone(),
-            plan_digest: told.plan.digest,
+            backup: ended.backup.clone(),
+            plan_digest: ended.plan_digest,
             started_at: started,
             job_namespace: context.job_namespace(),
             end: Some(End {
                 safety,
                 ended_at,
-                outcome: told.outcome(),
-                created: told.count("created"),
-                updated: told.count("updated"),
-                recreated: told.count("recreated"),
+                outcome: ended.outcome,
+                created: ended.created,
+                updated: ended.updated,
+                recreated: ended.recreated,
                 report,
                 log,
             }),

@@ -64,7 +64,7 @@ pub(super) async fn plan(
     let is = |arg: &ObjectArg, number: usize| {
         let entry = &index.entries()[number];
         let kind: Option<&Served> = kinds.iter().find(|served| served.kind == index.frame(entry).kind);
-        kind.is_some_and(|served| means(arg, served, entry.name()))
+        kind.is_some_and(|served| means(arg, served, index.name(entry)))
     };
     let is_named = |number: &usize| named.iter().any(|arg| is(arg, *number));
     let asked: BTreeSet<usize> = numbers.clone().filter(is_named).collect();

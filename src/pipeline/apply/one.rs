@@ -35,9 +35,12 @@ impl Apply<'_> {
         let patch = json!({"metadata": {"uid": uid}, "status": status});
         if let Err(error) = self.cluster.merge(&deed.kind, &deed.name, Some("status"), &patch).await {
             let message = format!("it was made, but without its status: {error}");
-            let problem = Problem { subject: format!("{} {}", deed.kind, deed.name), message };
-            self.events.send(Event::Problem(problem.clone()));
-            lock(gathered).restored.problems.push(problem);
+            let restored = &mut lock(gathered).restored;
+            if !restored.missing.note(&deed.kind, &deed.name, &message) {
+                let problem = Problem { subject: format!("{} {}", deed.kind, deed.name), message };
+                self.events.send(Event::Problem(problem.clone()));
+                restored.problems.push(problem);
+            }
         }
     }
 

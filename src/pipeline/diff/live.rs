@@ -138,7 +138,10 @@ async fn look(
 /// The namespaces of which the backup holds everything: those whose Namespace object it holds.
 fn whole_namespaces<'a>(backup: &'a Backup, numbers: &BTreeSet<usize>) -> BTreeSet<&'a str> {
     let entries = backup.index.entries();
-    let all = entries.iter().filter(|entry| backup.index.frame(entry).kind.is("namespaces")).map(|entry| entry.name());
+    let all = entries
+        .iter()
+        .filter(|entry| backup.index.frame(entry).kind.is("namespaces"))
+        .map(|entry| backup.index.name(entry));
     let chosen: BTreeSet<&str> =
         numbers.iter().filter_map(|number| backup.index.namespace(&entries[*number])).collect();
     all.filter(|name| chosen.contains(name)).collect()

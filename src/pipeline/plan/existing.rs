@@ -96,7 +96,8 @@ impl<'a> Wanted<'a> {
 
 fn place<'a>(backup: &'a Backup, adaptation: &'a Adaptation, kind: &Kind, number: u32) -> (&'a str, &'a str) {
     let (mapping, entry) = (adaptation.mapping(), &backup.index.entries()[number as usize]);
-    let name = if kind.is("namespaces") { mapping.target(entry.name()) } else { entry.name() };
+    let name = backup.index.name(entry);
+    let name = if kind.is("namespaces") { mapping.target(name) } else { name };
     (backup.index.namespace(entry).map_or("", |namespace| mapping.target(namespace)), name)
 }
 

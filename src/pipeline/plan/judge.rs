@@ -1,7 +1,7 @@
 //! Verdicts being given, object by object, while the frames that hold them are fetched and verified.
 
 use super::existing;
-use super::{DEFINITIONS, EXISTS, Plan, PlanItem, PlanRequest, facts_of, number_of};
+use super::{Absent, DEFINITIONS, EXISTS, Plan, PlanItem, PlanRequest, number_of, seen};
 use crate::cluster::discover::Discovery;
 use crate::id::Digest;
 use crate::pipeline::fetch::{self, Backup};
@@ -10,11 +10,12 @@ use crate::report::{Counts, Events};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::owners::{Owners, Place};
 use crate::rules::restorable::{Facts, Protected};
-use crate::rules::survey::Survey;
+use crate::rules::survey::{Lookout, Survey};
 use crate::rules::verdict::{Case, Existing, Skip, Verdict, decide};
 use crate::rules::waves::wave_of;
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 /// Fetches and verifies every frame that holds a chosen entry, and gives every object its verdict.
 pub(super) async fn judge(
@@ -26,21 +27,26 @@ pub(super) async fn judge(
     events: &Events,
 ) -> Result<Plan, Error> {
     let backup = request.backup;
-    let by_frame = walk::by_frame(backup, chosen);
+    let by_frame = Arc::new(walk::by_frame(backup, chosen));
+    let frames: BTreeSet<usize> = by_frame.keys().copied().collect();
+    let lookout = Lookout::new(request.adaptation.rules().clone(), request.other_cluster);
+    let index = backup.index.clone();
+    let look = move |frame, tar: Vec<u8>| {
+        let numbers = by_frame.get(&frame).into_iter().flatten();
+        let seen = numbers.map(|&number| Ok((number, seen(&index, number, &tar, &lookout)?)));
+        Ok((tar.len() as u64, seen.collect::<Result<Vec<_>, Error>>()?))
+    };
     let mut judge = Judge::new(request, chosen, there);
     let mut counts = Counts { objects_total: chosen.len() as u64, ..Counts::default() };
-    fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
-        let mut read = || {
-            for &number in by_frame.get(&frame).into_iter().flatten() {
-                let facts = facts_of(backup, number, &tar, survey)?;
-                judge.see(number, facts, survey);
-                counts.objects += 1;
-            }
-            counts.bytes += tar.len() as u64;
-            events.progress(counts);
-            Ok(())
-        };
-        std::future::ready(read())
+    fetch::looked_through(store, backup, &frames, look, |_, (bytes, seen)| {
+        counts.objects += seen.len() as u64;
+        counts.bytes += bytes;
+        for (number, (facts, look)) in seen {
+            survey.note(number_of(number), look);
+            judge.see(number, facts, survey);
+        }
+        events.progress(counts);
+        std::future::ready(Ok(()))
     })
     .await?;
     Ok(judge.end(survey))
@@ -72,7 +78,7 @@ impl<'a> Judge<'a> {
             owners: Owners::default(),
             adaptation,
             changed: HashMap::new(),
-            homeless: HashMap::new(),
+            absent: Absent::default(),
             given_back: HashMap::new(),
             volumes: BTreeMap::new(),
             notes: Vec::new(),
@@ -133,9 +139,10 @@ impl<'a> Judge<'a> {
             self.plan.notes.extend(notes(kind, &source, facts));
             let target = self.plan.adaptation.target(kind, &source);
             if !served {
-                self.plan.homeless.insert(number, "its kind is served only when its definition is restored");
-            } else if target.namespace.is_some_and(|namespace| !self.there.has_namespace(&namespace)) {
-                self.plan.homeless.insert(number, "its namespace isn't there yet");
+                self.plan.absent.kinds.insert(kind.key());
+            }
+            if let Some(namespace) = target.namespace.filter(|namespace| !self.there.has_namespace(namespace)) {
+                self.plan.absent.namespaces.insert(namespace);
             }
             if kind.is("namespaces") && self.there.is_going(&target.name) {
                 let text = format!("namespace `{}` is being deleted: the restore waits until it is gone", target.name);
@@ -178,7 +185,7 @@ fn defined<'a>(backup: &'a Backup, chosen: &BTreeSet<usize>) -> HashSet<&'a str>
     let entries = backup.index.entries();
     let definition = |number: &usize| {
         let entry = &entries[*number];
-        backup.index.frame(entry).kind.is(DEFINITIONS).then(|| entry.name())
+        backup.index.frame(entry).kind.is(DEFINITIONS).then(|| backup.index.name(entry))
     };
     chosen.iter().filter_map(definition).collect()
 }

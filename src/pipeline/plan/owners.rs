@@ -51,7 +51,7 @@ pub(super) async fn find(
     fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
         let mut read = || {
             for &number in by_frame.get(&frame).into_iter().flatten() {
-                let head = head_of(backup, number, &tar)?;
+                let head = head_of(&backup.index, number, &tar)?;
                 let entry = &backup.index.entries()[number];
                 let Ok(object) = serde_json::from_str::<Object>(head.raw()) else { continue };
                 for reference in object.metadata.owner_references {

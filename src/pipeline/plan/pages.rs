@@ -1,21 +1,18 @@
 //! Where many objects of a kind and namespace are to be compared, they are read by full pages of a list: one request for
 //! hundreds instead of one for each. List and backup are both in the API server's order, so they are gone through side by
-//! side, and no more is held than a frame and what of a page has arrived. Whatever this doesn't find, for want of order,
+//! side, and no more is held than a frame and what of a few pages has arrived. Whatever this doesn't find, for want of order,
 //! of the right to list, or of a connection that holds, is left to be read one by one: nothing depends on it.
 
 use super::super::cut::{Cutter, Part};
-use super::super::{Error, fetch, walk};
+use super::super::{Error, adapt, fetch, walk};
 use super::compare::{self, Found};
 use super::{Existing, Plan};
+use crate::cluster::Cluster;
 use crate::cluster::list::{ListMeta, Page};
-use crate::cluster::{Cluster, Error as ClusterError};
 use crate::pipeline::fetch::Backup;
 use crate::resource::{Kind, ObjectName};
-use crate::rules::head::Head;
 use crate::store::Store;
-use bytes::Bytes;
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tokio::sync::mpsc;
@@ -28,6 +25,8 @@ const IN_VAIN: usize = 8;
 const PAGE: u32 = 500;
 /// Opened frames on their way: one is compared while the next is opened.
 const FRAMES: usize = 1;
+/// Lists that are begun before it is their turn, so that nothing waits for their first page.
+const AHEAD: usize = 3;
 
 /// The entries of a kind that go to one namespace (or to none).
 type Groups<'a> = BTreeMap<Option<&'a str>, BTreeSet<usize>>;
@@ -58,9 +57,12 @@ impl<'a> Comparing<'a> {
                 while let Some((frame, tar)) = receiver.recv().await {
                     for (namespace, group) in &groups {
                         let here = group.iter().copied().filter(|n| self.backup.index.entries()[*n].frame() == frame);
-                        let wanted = here.map(|number| (self.name(number), number)).collect();
-                        let list = lists.entry(*namespace).or_insert_with(|| List::new(kind.clone(), *namespace));
-                        list.enough = group.len() * IN_VAIN;
+                        let wanted: BTreeMap<String, usize> = here.map(|number| (self.name(number), number)).collect();
+                        if wanted.is_empty() {
+                            continue;
+                        }
+                        self.begin(&kind, &groups, *namespace, &mut lists);
+                        let Some(list) = lists.get_mut(namespace) else { continue };
                         self.side_by_side(list, wanted, &tar, |number, found| {
                             left.remove(&number);
                             tell(found);
@@ -73,6 +75,22 @@ impl<'a> Comparing<'a> {
             tokio::try_join!(read, work)?;
         }
         Ok(left)
+    }
+
+    /// Begins the list of a namespace, and those of the next few.
+    fn begin(
+        &self,
+        kind: &Kind,
+        groups: &Groups<'a>,
+        namespace: Option<&'a str>,
+        lists: &mut HashMap<Option<&'a str>, List>,
+    ) {
+        // no more than these wait, also where the namespaces' order is another one here than in the backup
+        let waiting = lists.values().filter(|list| list.seen == 0).count();
+        for (namespace, group) in groups.range(namespace..).take(1 + AHEAD.saturating_sub(waiting)) {
+            let new = || List::begin(self.cluster.clone(), kind.clone(), *namespace, group.len() * IN_VAIN);
+            lists.entry(*namespace).or_insert_with(new);
+        }
     }
 
     /// The entries that are worth a list.
@@ -115,7 +133,7 @@ impl<'a> Comparing<'a> {
         mut tell: impl FnMut(usize, Result<Found, Error>),
     ) {
         while let Some(last) = wanted.keys().next_back() {
-            let Some(item) = list.peek(self.cluster).await else { return };
+            let Some(item) = list.peek().await else { return };
             if item.name > *last {
                 return; // of a later frame
             }
@@ -129,9 +147,7 @@ impl<'a> Comparing<'a> {
 
     fn compare(&self, list: &List, number: usize, item: Item, tar: &[u8]) -> Result<Found, Error> {
         let json = self.backup.index.object(&self.backup.index.entries()[number], tar)?;
-        let name = ObjectName::new(list.namespace.as_deref(), &item.name);
-        let mut live = super::super::adapt::live(&list.kind, &name, &item.json)?;
-        drop(item);
+        let mut live = item.object;
         // items of a list lack their type
         if live.get("kind").is_none() {
             live["kind"] = Value::from(list.kind.kind.as_str());
@@ -144,95 +160,112 @@ impl<'a> Comparing<'a> {
 /// An object of the target as a list has it.
 struct Item {
     name: String,
-    json: Vec<u8>,
+    object: Value,
 }
 
-/// A list under way.
+impl Item {
+    /// `None`: it is no object, and passed over.
+    fn parse(kind: &Kind, json: &[u8]) -> Option<Self> {
+        let object = adapt::live(kind, &ObjectName::new(None, "?"), json).ok()?;
+        let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
+        Some(Self { name, object })
+    }
+}
+
+/// A list under way. It is read in a task of its own, no further than a chunk ahead.
 struct List {
     kind: Kind,
-    namespace: Option<String>,
     /// Objects after which it is given up.
     enough: usize,
     seen: usize,
-    items: VecDeque<Item>,
-    page: Option<(BoxStream<'static, Result<Bytes, ClusterError>>, Cutter)>,
-    token: String,
-    ended: bool,
+    /// The rest of it, by chunks; `None`: it has ended.
+    chunks: Option<mpsc::Receiver<VecDeque<Vec<u8>>>>,
+    /// What is left of the last chunk.
+    items: VecDeque<Vec<u8>>,
+    /// The first object, once it was looked at.
+    next: Option<Item>,
 }
 
 impl List {
-    fn new(kind: Kind, namespace: Option<&str>) -> Self {
-        Self {
-            kind,
-            namespace: namespace.map(str::to_owned),
-            enough: usize::MAX,
-            seen: 0,
-            items: VecDeque::new(),
-            page: None,
-            token: String::new(),
-            ended: false,
-        }
+    fn begin(cluster: Cluster, kind: Kind, namespace: Option<&str>, enough: usize) -> Self {
+        let (sender, receiver) = mpsc::channel(1);
+        let (of_kind, within) = (kind.clone(), namespace.map(str::to_owned));
+        tokio::spawn(async move {
+            if let Err(error) = read(&cluster, &of_kind, within.as_deref(), &sender).await {
+                tracing::debug!(%error, "{of_kind} are read one by one");
+            }
+        });
+        let (chunks, items) = (Some(receiver), VecDeque::new());
+        Self { kind, enough, seen: 0, chunks, items, next: None }
     }
 
     fn take(&mut self) -> Option<Item> {
         self.seen += 1;
-        self.items.pop_front()
+        self.next.take()
     }
 
     /// The next object; `None` where there is none, or the list isn't worth it any more.
-    async fn peek(&mut self, cluster: &Cluster) -> Option<&Item> {
-        while self.items.is_empty() && !self.ended {
-            self.ended = self.seen > self.enough + PAGE as usize;
-            if let Err(error) = self.go_on(cluster).await {
-                tracing::debug!(%error, "{} are read one by one", self.kind);
-                self.ended = true;
+    async fn peek(&mut self) -> Option<&Item> {
+        while self.next.is_none() {
+            if let Some(json) = self.items.pop_front() {
+                self.next = Item::parse(&self.kind, &json);
+                continue;
             }
-            if self.ended {
-                self.page = None;
+            if self.seen > self.enough + PAGE as usize {
+                self.chunks = None;
+            }
+            match self.chunks.as_mut()?.recv().await {
+                Some(items) => self.items = items,
+                None => self.chunks = None,
             }
         }
-        self.items.front()
+        self.next.as_ref()
     }
+}
 
-    /// Opens a page, or reads a chunk of the one that is open.
-    async fn go_on(&mut self, cluster: &Cluster) -> Result<(), Error> {
-        let Some((chunks, cutter)) = &mut self.page else {
-            let page = Page {
-                kind: &self.kind,
-                namespace: self.namespace.as_deref(),
-                revision: None,
-                token: (!self.token.is_empty()).then_some(self.token.as_str()),
-                name: None,
-                selector: None,
-                limit: PAGE,
-                tries: crate::cluster::call::TRIES,
+/// Reads a list page by page, until nobody wants more of it.
+async fn read(
+    cluster: &Cluster,
+    kind: &Kind,
+    namespace: Option<&str>,
+    sender: &mpsc::Sender<VecDeque<Vec<u8>>>,
+) -> Result<(), Error> {
+    let cut = |source| Error::Cut { what: format!("a list of {kind}"), source };
+    let mut token = String::new();
+    loop {
+        let page = Page {
+            kind,
+            namespace,
+            revision: None,
+            token: (!token.is_empty()).then_some(token.as_str()),
+            name: None,
+            selector: None,
+            limit: PAGE,
+            tries: crate::cluster::call::TRIES,
+        };
+        let mut chunks = cluster.open_page(&page).await?;
+        let mut cutter = Cutter::default();
+        token.clear();
+        while let Some(chunk) = chunks.try_next().await? {
+            let mut items = VecDeque::new();
+            let each = |part: Part<'_>| {
+                match part {
+                    Part::Item(json) => items.push_back(json.to_vec()),
+                    Part::Field { key: b"\"metadata\"", value } => {
+                        token = serde_json::from_slice::<ListMeta>(value).unwrap_or_default().token;
+                    }
+                    Part::Field { .. } => (),
+                }
+                Ok::<_, super::super::cut::CutError>(())
             };
-            self.page = Some((Box::pin(cluster.open_page(&page).await?), Cutter::default()));
-            self.token.clear();
-            return Ok(());
-        };
-        let what = || format!("a list of {}", self.kind);
-        let cut = |source| Error::Cut { what: what(), source };
-        let Some(chunk) = chunks.try_next().await? else {
-            cutter.finish().map_err(cut)?;
-            (self.page, self.ended) = (None, self.token.is_empty());
-            return Ok(());
-        };
-        let (items, token) = (&mut self.items, &mut self.token);
-        let each = |part: Part<'_>| {
-            match part {
-                Part::Item(json) => {
-                    let head = std::str::from_utf8(json).ok().and_then(|text| Head::of(text).ok());
-                    let name = head.map(|head| head.name().to_owned()).unwrap_or_default();
-                    items.push_back(Item { name, json: json.to_vec() });
-                }
-                Part::Field { key: b"\"metadata\"", value } => {
-                    *token = serde_json::from_slice::<ListMeta>(value).unwrap_or_default().token;
-                }
-                Part::Field { .. } => (),
+            cutter.push(&chunk, each).map_err(cut)?;
+            if !items.is_empty() && sender.send(items).await.is_err() {
+                return Ok(());
             }
-            Ok::<_, super::super::cut::CutError>(())
-        };
-        cutter.push(&chunk, each).map_err(cut)
+        }
+        cutter.finish().map_err(cut)?;
+        if token.is_empty() {
+            return Ok(());
+        }
     }
 }

@@ -162,9 +162,10 @@ fn of_a_secret_only_that_a_value_changes_is_shown() {
     assert_eq!(masked(&kind("configmaps", "ConfigMap"), changes(&from, &to)), changes(&from, &to));
 }
 
+// each kind's whole table is tried on a real API server: `tests/consistency/immutable.rs`
 #[test]
 fn fields_that_nobody_may_change() {
-    let live = json!({"immutable": true});
+    let live = json!({"immutable": true, "spec": {"type": "LoadBalancer"}});
     for (key, path, fixed) in [
         ("deployments.apps", "spec.selector.matchLabels.app", true),
         ("deployments.apps", "spec.selectors", false),
@@ -172,21 +173,62 @@ fn fields_that_nobody_may_change() {
         ("statefulsets.apps", "spec.volumeClaimTemplates[0].spec", true),
         ("statefulsets.apps", "metadata.labels.a", false),
         ("jobs.batch", "spec.parallelism", false),
-        ("jobs.batch", "spec.template.spec.containers[0].image", true),
+        ("jobs.batch", "spec.template.metadata.annotations", true),
         ("configmaps", "data.a", true),
         ("configmaps", "metadata.labels.a", false),
-        ("secrets", "type", true),
         ("pods", "spec.containers[0].image", false),
+        ("pods", "spec.containers[0].env[0].image", true),
         ("pods", "spec.containers[0].env", true),
-        ("pods", "spec.hostname", true),
-        ("persistentvolumeclaims", "spec.resources.requests.storage", false),
+        ("persistentvolumeclaims", "spec.resources.requests.storage", true), // it has no volume
         ("persistentvolumeclaims", "spec.accessModes", true),
         ("roles.rbac.authorization.k8s.io", "rules", false),
-        ("rolebindings.rbac.authorization.k8s.io", "roleRef.name", true),
+        ("services", "spec.healthCheckNodePort", false),
+        ("services", "spec.loadBalancerClass", true),
     ] {
         let changes = [Change { path: path.to_owned(), from: None, to: None }];
         assert_eq!(immutable(&kind(key, "X"), &live, &changes).is_some(), fixed, "{key} {path}");
     }
     let changes = [Change { path: "data.a".to_owned(), from: None, to: None }];
     assert_eq!(immutable(&kind("configmaps", "X"), &json!({}), &changes), None);
+}
+
+#[test]
+fn a_claim_grows_and_does_not_shrink() {
+    let change = |from: &str, to: &str| {
+        let path = "spec.resources.requests.storage".to_owned();
+        [Change { path, from: Some(json!(from)), to: Some(json!(to)) }]
+    };
+    let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}});
+    for (from, to, fixed) in
+        [("10Gi", "20Gi", false), ("20Gi", "15Gi", false), ("20Gi", "10Gi", true), ("10Gi", "9000Mi", true)]
+    {
+        let changes = change(from, to);
+        assert_eq!(immutable(&kind("persistentvolumeclaims", "X"), &bound, &changes).is_some(), fixed, "{from} {to}");
+    }
+}
+
+#[test]
+fn what_is_alike_at_first_sight_has_no_changes() {
+    let object =
+        json!({"metadata": {"name": "a", "uid": "1", "labels": {"a": "b"}}, "spec": {"list": [{"a": 1}, null]}});
+    for (change, alike) in [
+        (json!({"metadata": {"name": "a", "uid": "2", "generation": 3, "labels": {"a": "b"}}}), true),
+        (json!({"status": {"phase": "Ready"}}), true),
+        (json!({"spec": {"list": [{"a": 1, "none": null}, null], "none": null}}), true),
+        (json!({"metadata": {"name": "a", "labels": {"a": "c"}}}), false),
+        (json!({"metadata": {"name": "a"}}), false),
+        (json!({"spec": {"list": [{"a": 1}]}}), false),
+        (json!({"spec": {"list": [{"a": 2}, null]}}), false),
+        (json!({"spec": null}), false),
+        (json!({"data": {}}), false),
+    ] {
+        let mut other = object.clone();
+        for (key, value) in change.as_object().unwrap() {
+            other[key] = value.clone();
+        }
+        for (from, to) in [(&object, &other), (&other, &object)] {
+            assert_eq!(is_alike(from, to), alike, "{change}");
+            assert_eq!(changes(from, to).is_empty(), alike, "{change}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::super::Labels;
 use crate::resource::Kind;
+use crate::rules::mapping::NamespaceMapping;
 use crate::rules::walk::{CONTAINERS, pod_spec};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -215,12 +216,16 @@ pub(super) fn has_status_subresource(definition: &Value) -> bool {
     versions.is_some_and(|versions| versions.iter().all(|version| version.pointer("/subresources/status").is_some()))
 }
 
-/// Whether a text holds what looks like a host in a namespace: `db.shop.svc`, `db.shop:5432`, `"db.shop"`.
-pub(super) fn names_host_in(raw: &str, namespace: &str) -> bool {
-    let name = format!(".{namespace}");
-    raw.match_indices(&name).any(|(at, _)| {
-        let rest = &raw[at + name.len()..];
+/// Whether a text holds what looks like a host in one of the mapped namespaces: `db.shop.svc`, `db.shop:5432`, `"db.shop"`.
+/// One pass for all of them: a person may map hundreds.
+pub(super) fn names_host(raw: &str, mapping: &NamespaceMapping) -> bool {
+    raw.match_indices('.').any(|(at, _)| {
+        let behind = &raw[at + 1..];
+        let end = behind.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(behind.len());
+        let (label, rest) = behind.split_at(end);
         let is_host = raw[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
-        is_host && (rest.starts_with(".svc") || rest.starts_with(['"', ':', '/', ',', ' ', '\\']))
+        is_host
+            && (rest.starts_with(".svc") || rest.starts_with(['"', ':', '/', ',', ' ', '\\']))
+            && mapping.maps(label)
     })
 }

@@ -5,17 +5,23 @@ use crate::rules::mapping::NamespaceMapping;
 use crate::rules::testing::kind;
 use serde_json::json;
 
-fn adapt(options: AdaptOptions, mapping: &[&str]) -> Adapt {
-    Adapt::new(&options, NamespaceMapping::parse(mapping).unwrap()).unwrap()
+fn adapt(options: AdaptOptions, mapping: &[&str]) -> Arc<Adapt> {
+    Arc::new(Adapt::new(&options, NamespaceMapping::parse(mapping).unwrap()).unwrap())
+}
+
+/// Looks at an object of which no more is known than its kind, and notes what it shows.
+fn look(survey: &mut Survey<'_>, adapt: &Arc<Adapt>, number: u32, kind: &Kind, object: &Value) {
+    let (lookout, raw) = (Lookout::new(adapt.clone(), false), object.to_string());
+    survey.note(number, lookout.look(kind, &Facts::default(), &Head::of(&raw).unwrap()).unwrap());
 }
 
 /// The notes on some objects, each named by its number.
-fn notes(adapt: &Adapt, other_cluster: bool, objects: &[(&str, Value)]) -> Vec<String> {
-    let mut survey = Survey::new(adapt, other_cluster);
+fn notes(adapt: &Arc<Adapt>, other_cluster: bool, objects: &[(&str, Value)]) -> Vec<String> {
+    let (lookout, mut survey) = (Lookout::new(adapt.clone(), other_cluster), Survey::new(adapt));
     for (number, (key, object)) in objects.iter().enumerate() {
         let (kind, raw) = (kind(key, "X"), object.to_string());
         let facts = Facts::of(&kind, &raw).unwrap();
-        survey.look(u32::try_from(number).unwrap(), &kind, &facts, &Head::of(&raw).unwrap()).unwrap();
+        survey.note(u32::try_from(number).unwrap(), lookout.look(&kind, &facts, &Head::of(&raw).unwrap()).unwrap());
     }
     survey.notes(|_| true, |number| format!("#{number}"))
 }
@@ -176,9 +182,8 @@ fn what_flags_change_is_counted_and_what_they_miss_is_told() {
         "`--modifiers, rule 1` changes nothing of what is to be created",
     ];
     assert_eq!(found, expected);
-    let mut survey = Survey::new(&adapt, false);
-    let kind = kind("services", "Service");
-    survey.look(7, &kind, &Facts::default(), &Head::of(&service.to_string()).unwrap()).unwrap();
+    let mut survey = Survey::new(&adapt);
+    look(&mut survey, &adapt, 7, &kind("services", "Service"), &service);
     let refused = survey.refused(7).unwrap();
     assert!(refused.contains("modifier rule 1") && !refused.contains('\n'), "{refused}");
     assert_eq!(survey.refused(8), None);
@@ -203,11 +208,9 @@ fn a_find_takes_little_memory() {
 #[test]
 fn only_a_few_are_named_and_only_those_that_count() {
     let none = adapt(AdaptOptions::default(), &[]);
-    let mut survey = Survey::new(&none, false);
+    let mut survey = Survey::new(&none);
     for number in 0..6 {
-        survey
-            .look(number, &kind("roles.rbac.authorization.k8s.io", "Role"), &Facts::default(), &Head::of("{}").unwrap())
-            .unwrap();
+        look(&mut survey, &none, number, &kind("roles.rbac.authorization.k8s.io", "Role"), &json!({}));
     }
     let found = survey.notes(|number| number > 0, |number| format!("#{number}"));
     assert!(found[0].starts_with("5 roles and bindings (#1, #2, #3 and 2 more): "), "{found:?}");
@@ -217,12 +220,12 @@ fn only_a_few_are_named_and_only_those_that_count() {
 #[test]
 fn definitions_without_a_status_subresource_are_known() {
     let none = adapt(AdaptOptions::default(), &[]);
-    let mut survey = Survey::new(&none, false);
+    let mut survey = Survey::new(&none);
     let definitions = kind("customresourcedefinitions.apiextensions.k8s.io", "CustomResourceDefinition");
     for (name, subresources) in [("a.x.io", json!({})), ("b.x.io", json!({"status": {}}))] {
-        let raw =
-            json!({"metadata": {"name": name}, "spec": {"versions": [{"name": "v1", "subresources": subresources}]}});
-        survey.look(0, &definitions, &Facts::default(), &Head::of(&raw.to_string()).unwrap()).unwrap();
+        let versions = json!([{"name": "v1", "subresources": subresources}]);
+        let definition = json!({"metadata": {"name": name}, "spec": {"versions": versions}});
+        look(&mut survey, &none, 0, &definitions, &definition);
     }
     assert_eq!(survey.plain_status().iter().collect::<Vec<_>>(), ["a.x.io"]);
 }
