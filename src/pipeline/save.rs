@@ -8,7 +8,7 @@
 //! | [`LISTS`] lists, each a frame being filled (2.1), the largest object (1.5) and a chunk | 4 × 3.6 |
 //! | [`FILLED`] filled frame waiting | 1 × 2.1 |
 //! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 5 |
-//! | [`COMPRESSED`] compressed frame waiting | 1 × 2 |
+//! | compressed frame on its way into the upload | 1 × 2 |
 //! | parts of the two uploads: of each one being filled and one in flight | 4 × 5 |
 //! | program, connections, TLS | 22 |
 //! | **sum** | **71** |
@@ -32,7 +32,7 @@ pub use look::{Seen, look};
 use super::upload::FileUpload;
 use super::{Error, until_cancelled, until_settled};
 use crate::archive::buffers::Buffers;
-use crate::archive::frame::{FilledFrame, Frame, end_of_archive};
+use crate::archive::frame::{FilledFrame, end_of_archive};
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
 use crate::cluster::Cluster;
@@ -61,8 +61,6 @@ pub const LISTS: usize = 4;
 pub const FILLED: usize = 1;
 /// Frames compressed at once.
 pub const ENCODERS: usize = 2;
-/// Compressed frames that wait for the upload.
-pub const COMPRESSED: usize = 1;
 
 /// Which objects to save.
 #[derive(Clone, Debug)]
@@ -218,13 +216,12 @@ impl<'a> Saving<'a> {
     /// All stages side by side, until the last frame is handed to the store.
     async fn run(&self, files: &mut Files) -> Result<(), Error> {
         let (filled, to_compress) = mpsc::channel(FILLED);
-        let (compressed, to_upload) = mpsc::channel(COMPRESSED);
         let lists = async move {
             self.lists(&filled).await?;
             drop(filled);
             Ok(())
         };
-        tokio::try_join!(lists, compress(to_compress, compressed), self.upload(to_upload, files)).map(drop)
+        tokio::try_join!(lists, self.upload(to_compress, files)).map(drop)
     }
 
     async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
@@ -263,9 +260,13 @@ impl<'a> Saving<'a> {
         self.gathered().problems.push(problem);
     }
 
-    /// Takes compressed frames as they come and gives them their places.
-    async fn upload(&self, mut frames: mpsc::Receiver<Frame>, files: &mut Files) -> Result<(), Error> {
-        while let Some(frame) = frames.recv().await {
+    /// Compresses frames on threads of their own, and gives them their places in whatever order they get done.
+    async fn upload(&self, mut filled: mpsc::Receiver<FilledFrame>, files: &mut Files) -> Result<(), Error> {
+        let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
+            .map(|frame| tokio::task::spawn_blocking(move || frame.compress()))
+            .buffer_unordered(ENCODERS);
+        while let Some(frame) = frames.next().await {
+            let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
             let lines = files.writer.frame(&frame)?;
             files.objects.write(frame.bytes).await?;
             files.index.write(lines).await?;
@@ -328,18 +329,6 @@ impl Gathered {
         let claims = (self.skipped_claims > 0).then_some(claims);
         omissions.chain(self.others.omissions(chosen)).chain(claims).collect()
     }
-}
-
-/// Compresses frames on the blocking threads, in whatever order they get done.
-async fn compress(mut filled: mpsc::Receiver<FilledFrame>, done: mpsc::Sender<Frame>) -> Result<(), Error> {
-    let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
-        .map(|frame| tokio::task::spawn_blocking(move || frame.compress()))
-        .buffer_unordered(ENCODERS);
-    while let Some(frame) = frames.next().await {
-        let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
-        done.send(frame).await.map_err(|_| Error::Thread("nobody takes compressed frames any more".to_owned()))?;
-    }
-    Ok(())
 }
 
 /// The two files that grow while the lists run.
