@@ -5,7 +5,7 @@
 //! [`manifest`] is small, written last, and its presence is the backup. Everything read here comes from a bucket and is
 //! not trusted: sizes are bounded, digests are checked before what they cover is used.
 
-pub mod buffers;
+pub mod encoders;
 pub mod frame;
 pub mod index;
 pub mod lines;

@@ -13,8 +13,9 @@
 //! | program, connections, TLS | 22 |
 //! | **sum** | **71** |
 //!
-//! Frames share their buffers (`archive::buffers`), so that the sum holds for any allocator. All that waits and the
-//! cutting of lists have one thread, since a list comes in pieces of some KB; encoders have theirs.
+//! It is seldom reached: no frame and no part has its memory before it is filled, nor after it is sent. What large things
+//! leave goes back to the system (`jobs::submit::WORKER_ENV`), so that it leaves no holes. All that waits and the cutting
+//! of lists have one thread, since a list comes in pieces of some KB (`runtime`); encoders have theirs.
 
 mod closure;
 pub mod commit;
@@ -31,7 +32,7 @@ pub use look::{Seen, look};
 
 use super::upload::FileUpload;
 use super::{Error, until_cancelled, until_settled};
-use crate::archive::buffers::Buffers;
+use crate::archive::encoders::Encoders;
 use crate::archive::frame::{FilledFrame, end_of_archive};
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
@@ -50,6 +51,7 @@ use others::Others;
 use pin::Pin;
 use select::Picked;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -182,7 +184,7 @@ struct Saving<'a> {
     cluster: &'a Cluster,
     request: &'a SaveRequest<'a>,
     events: &'a Events,
-    buffers: Buffers,
+    encoders: Encoders,
     gathered: Mutex<Gathered>,
 }
 
@@ -206,7 +208,7 @@ impl<'a> Saving<'a> {
             others: Others::default(),
             needed: BTreeMap::new(),
         };
-        Self { cluster, request, events, buffers: Buffers::default(), gathered: Mutex::new(gathered) }
+        Self { cluster, request, events, encoders: Encoders::default(), gathered: Mutex::new(gathered) }
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
@@ -234,13 +236,18 @@ impl<'a> Saving<'a> {
         if self.finds_needs() { closure::cluster_scoped(self, filled).await } else { Ok(()) }
     }
 
-    /// Makes lists, several at a time.
-    async fn list_all(&self, tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
-        self.gathered().counts.kinds += tasks.len() as u64;
+    /// Makes lists, several at a time: those of claims first, then the longest, so that no core is idle in the end since
+    /// one long list is left.
+    async fn list_all(&self, mut tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
         let is_claims = |task: &ListTask| task.kind.is("persistentvolumeclaims");
-        let (claims, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_claims);
-        let mut claims_left = claims.len();
-        let mut lists = stream::iter(claims.into_iter().chain(others))
+        let mut claims_left = tasks.iter().filter(|task| is_claims(task)).count();
+        {
+            let mut gathered = self.gathered();
+            gathered.counts.kinds += tasks.len() as u64;
+            let size = |task: &ListTask| gathered.pin.sizes.get(&task.kind.key()).copied();
+            tasks.sort_by_cached_key(|task| Reverse((is_claims(task), size(task))));
+        }
+        let mut lists = stream::iter(tasks)
             .map(|task| async move {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
                 self.list(&task, filled, &choose).await.map(|()| is_claims(&task))

@@ -38,14 +38,7 @@ struct Multipart {
 
 impl S3Upload {
     pub(super) fn new(bucket: Arc<Bucket>, key: &str) -> Self {
-        Self {
-            bucket,
-            key: key.to_owned(),
-            buffer: BytesMut::new(),
-            counted: 0,
-            multipart: None,
-            ended: false,
-        }
+        Self { bucket, key: key.to_owned(), buffer: BytesMut::new(), counted: 0, multipart: None, ended: false }
     }
 
     /// Sends what the buffer holds as a part, once there is room.
