@@ -125,8 +125,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if !matches!(arguments.step, Step::Worker | Step::RestoreWorker { .. }) {
         eprintln!("   (before this step the machine was busy to {:.0} %)", process::busy_percent()?);
     }
-    // as the plugin and the worker make theirs
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    let runtime = kubectl_backup::runtime::build().context("starting")?;
     runtime.block_on(async {
         let location = &arguments.location;
         match &arguments.step {

@@ -5,7 +5,7 @@ use crate::backup::mb;
 use crate::client::What;
 use crate::{client, process};
 use bytes::Bytes;
-use kubectl_backup::archive::buffers::Buffers;
+use kubectl_backup::archive::encoders::Encoders;
 use kubectl_backup::archive::frame::{FilledFrame, FrameBuilder, Object};
 use kubectl_backup::archive::index::IndexWriter;
 use kubectl_backup::pipeline::cut::{CutError, Cutter, Part};
@@ -120,12 +120,12 @@ fn each_item(pages: &[Page], mut each: impl FnMut(&Kind, &[u8]) -> anyhow::Resul
 }
 
 fn frames(pages: &[Page]) -> anyhow::Result<Vec<FilledFrame>> {
-    let (mut frames, buffers) = (Vec::new(), Buffers::default());
+    let (mut frames, encoders) = (Vec::new(), Encoders::default());
     let mut open: Option<(Kind, FrameBuilder)> = None;
     each_item(pages, |kind, json| {
         let item: Item<'_> = serde_json::from_str(std::str::from_utf8(json)?)?;
         if open.as_ref().is_none_or(|(of, _)| of != kind)
-            && let Some((_, mut last)) = open.replace((kind.clone(), FrameBuilder::new(kind, &buffers)))
+            && let Some((_, mut last)) = open.replace((kind.clone(), FrameBuilder::new(kind, &encoders)))
         {
             frames.extend(last.take()?);
         }

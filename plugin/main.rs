@@ -46,9 +46,7 @@ fn start(cli: Cli, screen: Screen) -> anyhow::Result<ExitCode> {
     {
         return version::client(args); // starts nothing, so that it takes no time
     }
-    // One thread for all that waits and for cutting lists; what computes for long (compression) has threads of its own. A
-    // list comes in pieces of 3 KB: to wake another thread for each took a third of a backup's CPU time.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    let runtime = kubectl_backup::runtime::build().context("starting")?;
     let result = runtime.block_on(carry_out(&cli, screen));
     runtime.shutdown_background(); // a thread may still wait for a keystroke
     result

@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod report;
 pub mod resource;
 pub mod rules;
+pub mod runtime;
 pub mod store;
 pub mod volumes;
 pub mod worker;

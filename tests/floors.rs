@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, u8, &[&str])] = &[
     ("resource", 0, &[]),
     ("id", 0, &["sha2"]),
+    ("runtime", 0, &[]),
     ("config", 1, &["serde_saphyr"]),
     ("report", 1, &[]),
     ("rules", 1, &["json_patch", "regex", "serde_saphyr"]),

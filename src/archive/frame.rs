@@ -1,7 +1,7 @@
 //! Frames: some MiB of tar entries of one kind, compressed on their own, so that any of them can be read without the
 //! others and all cores can work on them.
 
-use super::buffers::Buffers;
+use super::encoders::Encoders;
 use super::{Error, path};
 use crate::id::Digest;
 use crate::resource::Kind;
@@ -57,7 +57,7 @@ pub(super) struct ObjectLine<'a> {
 pub struct FrameBuilder {
     kind: Kind,
     type_prefix: Vec<u8>,
-    buffers: Buffers,
+    encoders: Encoders,
     /// What the headers of all entries have in common.
     header: tar::Header,
     /// `None` as long as it is empty.
@@ -69,7 +69,7 @@ pub struct FrameBuilder {
 /// A frame that is filled and not yet compressed.
 pub struct FilledFrame {
     kind: Kind,
-    buffers: Buffers,
+    encoders: Encoders,
     tar: Vec<u8>,
     lines: Vec<u8>,
     objects: u64,
@@ -93,7 +93,7 @@ pub struct Frame {
 
 impl FrameBuilder {
     /// An empty frame for objects of a kind.
-    pub fn new(kind: &Kind, buffers: &Buffers) -> Self {
+    pub fn new(kind: &Kind, encoders: &Encoders) -> Self {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let type_prefix =
             format!("{{\"apiVersion\":{},\"kind\":{},", quoted(&kind.api_version()), quoted(&kind.kind)).into_bytes();
@@ -106,7 +106,7 @@ impl FrameBuilder {
         Self {
             kind: kind.clone(),
             type_prefix,
-            buffers: buffers.clone(),
+            encoders: encoders.clone(),
             header,
             tar: None,
             lines: Vec::new(),
@@ -123,7 +123,7 @@ impl FrameBuilder {
         };
         let size = prefix.len() + rest.len();
         let path = path::object_path(&self.kind, object.namespace, object.name);
-        let tar = self.tar.get_or_insert_with(|| self.buffers.tar(FRAME_ROOM));
+        let tar = self.tar.get_or_insert_with(|| Vec::with_capacity(FRAME_ROOM));
         append_header(tar, self.header.clone(), &path, size)?;
         let offset = tar.len();
         tar.extend_from_slice(prefix);
@@ -153,7 +153,7 @@ impl FrameBuilder {
         let Some(tar) = self.tar.take() else { return Ok(None) };
         Ok(Some(FilledFrame {
             kind: self.kind.clone(),
-            buffers: self.buffers.clone(),
+            encoders: self.encoders.clone(),
             tar,
             lines: std::mem::take(&mut self.lines),
             objects: std::mem::take(&mut self.objects),
@@ -180,13 +180,11 @@ fn append_header(tar: &mut Vec<u8>, mut header: tar::Header, path: &str, size: u
 impl FilledFrame {
     /// Compresses and hashes: the CPU's share of a backup, for a thread of its own.
     pub fn compress(self) -> Result<Frame, Error> {
-        let bytes = self.buffers.compress(&self.tar)?;
-        let tar_size = self.tar.len() as u64;
-        self.buffers.done(self.tar);
+        let bytes = self.encoders.compress(&self.tar)?;
         Ok(Frame {
             sha256: Digest::of(&bytes),
             bytes,
-            tar_size,
+            tar_size: self.tar.len() as u64,
             kind: self.kind,
             objects: self.objects,
             lines: self.lines,
@@ -196,7 +194,7 @@ impl FilledFrame {
 
 /// The last frame of `objects.tar.zst`: the blocks that end a tar file.
 pub fn end_of_archive() -> Result<Bytes, Error> {
-    Buffers::default().compress(&[0; TAR_END])
+    Encoders::default().compress(&[0; TAR_END])
 }
 
 /// Where a frame stands, as the index says.
@@ -291,7 +289,7 @@ mod tests {
     }
 
     fn sealed(objects: &[Object<'_>]) -> (FrameEntry, Frame) {
-        let mut builder = FrameBuilder::new(&pods(), &Buffers::default());
+        let mut builder = FrameBuilder::new(&pods(), &Encoders::default());
         objects.iter().for_each(|object| builder.push(object).unwrap());
         let frame = builder.take().unwrap().unwrap().compress().unwrap();
         let entry = FrameEntry {
@@ -368,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_decompresses_to_more_than_it_says_is_refused() {
-        let bytes = Buffers::default().compress(&vec![0; 1 << 20]).unwrap();
+        let bytes = Encoders::default().compress(&vec![0; 1 << 20]).unwrap();
         let entry = FrameEntry {
             kind: pods(),
             offset: 0,

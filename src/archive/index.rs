@@ -332,7 +332,7 @@ impl IndexReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::buffers::Buffers;
+    use crate::archive::encoders::Encoders;
     use crate::archive::frame::{FrameBuilder, Object, end_of_archive};
     use crate::resource::Kind;
 
@@ -345,7 +345,7 @@ mod tests {
         let (mut objects, mut index) = (Vec::new(), Vec::new());
         let mut writer = IndexWriter::new().unwrap();
         for (kind, namespace) in [(kind("secrets", true), Some("shop")), (kind("nodes", false), None)] {
-            let mut builder = FrameBuilder::new(&kind, &Buffers::default());
+            let mut builder = FrameBuilder::new(&kind, &Encoders::default());
             for name in ["a", "b"] {
                 let json = format!("{{\"metadata\":{{\"name\":\"{name}\"}}}}");
                 let object = Object {

@@ -7,7 +7,7 @@
 //! not trusted: sizes are bounded, digests are checked before what they cover is used.
 
 pub mod besides;
-pub mod buffers;
+pub mod encoders;
 pub mod frame;
 pub mod index;
 pub mod lines;

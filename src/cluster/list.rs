@@ -131,15 +131,16 @@ impl Cluster {
         Ok(Box::pin(chunks(call.what, response.into_body())))
     }
 
-    /// The revision at which a kind's newest list is, at the price of one object; of all namespaces or of one.
+    /// What a kind's newest list says of itself, at the price of one object: its revision, and how many more there are. Of
+    /// all namespaces or of one.
     ///
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
-    pub async fn revision(&self, kind: &Kind, namespace: Option<&str>) -> Result<String, Error> {
+    pub async fn newest(&self, kind: &Kind, namespace: Option<&str>) -> Result<ListMeta, Error> {
         let page =
             Page { kind, namespace, revision: None, token: None, name: None, selector: None, limit: 1, tries: TRIES };
         let call = Call { accept: METADATA, ..page.call() };
-        Ok(self.json::<MetaOnly>(&call).await?.metadata.resource_version)
+        Ok(self.json::<MetaOnly>(&call).await?.metadata)
     }
 
     /// How many objects a kind had at a revision, at the price of one: what etcd counts at it (a list without selectors

@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, Digest};
 use crate::pipeline::adapt::Adaptation;
-use crate::pipeline::apply::Apply;
+use crate::pipeline::apply::{Apply, Restored};
 use crate::pipeline::besides::Journal;
 use crate::pipeline::check::Check;
 use crate::pipeline::fetch::{self, Backup};

@@ -8,13 +8,14 @@
 //! | [`LISTS`] lists, each a frame being filled (2.1), the largest object (1.5) and a chunk | 4 × 3.6 |
 //! | [`FILLED`] filled frame waiting | 1 × 2.1 |
 //! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 5 |
-//! | [`COMPRESSED`] compressed frame waiting | 1 × 2 |
+//! | compressed frame on its way into the upload | 1 × 2 |
 //! | parts of the two uploads: of each one being filled and one in flight | 4 × 5 |
 //! | program, connections, TLS | 22 |
 //! | **sum** | **71** |
 //!
-//! Frames share their buffers (`archive::buffers`), so that the sum holds for any allocator. All that waits and the
-//! cutting of lists have one thread, since a list comes in pieces of some KB; encoders have theirs.
+//! It is seldom reached: no frame and no part has its memory before it is filled, nor after it is sent. What large things
+//! leave goes back to the system (`jobs::submit::WORKER_ENV`), so that it leaves no holes. All that waits and the cutting
+//! of lists have one thread, since a list comes in pieces of some KB (`runtime`); encoders have theirs.
 
 mod closure;
 pub mod commit;
@@ -31,8 +32,8 @@ pub use look::{Seen, look};
 
 use super::upload::FileUpload;
 use super::{Error, until_cancelled, until_settled};
-use crate::archive::buffers::Buffers;
-use crate::archive::frame::{FilledFrame, Frame, end_of_archive};
+use crate::archive::encoders::Encoders;
+use crate::archive::frame::{FilledFrame, end_of_archive};
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
 use crate::cluster::Cluster;
@@ -50,6 +51,7 @@ use others::Others;
 use pin::Pin;
 use select::Picked;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -61,8 +63,6 @@ pub const LISTS: usize = 4;
 pub const FILLED: usize = 1;
 /// Frames compressed at once.
 pub const ENCODERS: usize = 2;
-/// Compressed frames that wait for the upload.
-pub const COMPRESSED: usize = 1;
 
 /// Which objects to save.
 #[derive(Clone, Debug)]
@@ -184,7 +184,7 @@ struct Saving<'a> {
     cluster: &'a Cluster,
     request: &'a SaveRequest<'a>,
     events: &'a Events,
-    buffers: Buffers,
+    encoders: Encoders,
     gathered: Mutex<Gathered>,
 }
 
@@ -208,7 +208,7 @@ impl<'a> Saving<'a> {
             others: Others::default(),
             needed: BTreeMap::new(),
         };
-        Self { cluster, request, events, buffers: Buffers::default(), gathered: Mutex::new(gathered) }
+        Self { cluster, request, events, encoders: Encoders::default(), gathered: Mutex::new(gathered) }
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
@@ -218,13 +218,12 @@ impl<'a> Saving<'a> {
     /// All stages side by side, until the last frame is handed to the store.
     async fn run(&self, files: &mut Files) -> Result<(), Error> {
         let (filled, to_compress) = mpsc::channel(FILLED);
-        let (compressed, to_upload) = mpsc::channel(COMPRESSED);
         let lists = async move {
             self.lists(&filled).await?;
             drop(filled);
             Ok(())
         };
-        tokio::try_join!(lists, compress(to_compress, compressed), self.upload(to_upload, files)).map(drop)
+        tokio::try_join!(lists, self.upload(to_compress, files)).map(drop)
     }
 
     async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
@@ -237,13 +236,18 @@ impl<'a> Saving<'a> {
         if self.finds_needs() { closure::cluster_scoped(self, filled).await } else { Ok(()) }
     }
 
-    /// Makes lists, several at a time.
-    async fn list_all(&self, tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
-        self.gathered().counts.kinds += tasks.len() as u64;
+    /// Makes lists, several at a time: those of claims first, then the longest, so that no core is idle in the end since
+    /// one long list is left.
+    async fn list_all(&self, mut tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
         let is_claims = |task: &ListTask| task.kind.is("persistentvolumeclaims");
-        let (claims, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_claims);
-        let mut claims_left = claims.len();
-        let mut lists = stream::iter(claims.into_iter().chain(others))
+        let mut claims_left = tasks.iter().filter(|task| is_claims(task)).count();
+        {
+            let mut gathered = self.gathered();
+            gathered.counts.kinds += tasks.len() as u64;
+            let size = |task: &ListTask| gathered.pin.sizes.get(&task.kind.key()).copied();
+            tasks.sort_by_cached_key(|task| Reverse((is_claims(task), size(task))));
+        }
+        let mut lists = stream::iter(tasks)
             .map(|task| async move {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
                 self.list(&task, filled, &choose).await.map(|()| is_claims(&task))
@@ -263,9 +267,13 @@ impl<'a> Saving<'a> {
         self.gathered().problems.push(problem);
     }
 
-    /// Takes compressed frames as they come and gives them their places.
-    async fn upload(&self, mut frames: mpsc::Receiver<Frame>, files: &mut Files) -> Result<(), Error> {
-        while let Some(frame) = frames.recv().await {
+    /// Compresses frames on threads of their own, and gives them their places in whatever order they get done.
+    async fn upload(&self, mut filled: mpsc::Receiver<FilledFrame>, files: &mut Files) -> Result<(), Error> {
+        let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
+            .map(|frame| tokio::task::spawn_blocking(move || frame.compress()))
+            .buffer_unordered(ENCODERS);
+        while let Some(frame) = frames.next().await {
+            let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
             let lines = files.writer.frame(&frame)?;
             files.objects.write(frame.bytes).await?;
             files.index.write(lines).await?;
@@ -328,18 +336,6 @@ impl Gathered {
         let claims = (self.skipped_claims > 0).then_some(claims);
         omissions.chain(self.others.omissions(chosen)).chain(claims).collect()
     }
-}
-
-/// Compresses frames on the blocking threads, in whatever order they get done.
-async fn compress(mut filled: mpsc::Receiver<FilledFrame>, done: mpsc::Sender<Frame>) -> Result<(), Error> {
-    let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
-        .map(|frame| tokio::task::spawn_blocking(move || frame.compress()))
-        .buffer_unordered(ENCODERS);
-    while let Some(frame) = frames.next().await {
-        let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
-        done.send(frame).await.map_err(|_| Error::Thread("nobody takes compressed frames any more".to_owned()))?;
-    }
-    Ok(())
 }
 
 /// The two files that grow while the lists run.

@@ -161,3 +161,14 @@ async fn an_api_server_that_is_away_for_ten_seconds_costs_time_only() {
     assert_eq!(ending(&result), "Complete");
     read_back(&api, &bucket, Scope::Shop, "away").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_listed_first_and_then_what_has_most_pages() {
+    let seen: Vec<String> = requests(Scope::Cluster).await.into_iter().map(|(name, _)| name).collect();
+    let is_list = |name: &&String| seen.contains(&format!("{name} revision"));
+    let mut lists = seen.iter().filter(is_list).filter(|name| !name.contains("own.example")); // which doesn't say how many
+    assert_eq!(lists.next().unwrap(), "GET /api/v1/persistentvolumeclaims");
+    let pages = |list: &String| seen.iter().filter(|name| name.starts_with(&format!("{list} page "))).count();
+    let pages: Vec<usize> = lists.map(pages).collect();
+    assert!(pages.len() > 5 && pages[0] > 0 && pages.is_sorted_by(|a, b| a >= b), "{pages:?}");
+}

@@ -7,7 +7,7 @@ use crate::run::{ID, Scope, Worker, ending, exit_code, files, folder};
 use crate::world::{World, is_saved, kind, uid};
 use bytes::Bytes;
 use jiff::Timestamp;
-use kubectl_backup::archive::buffers::Buffers;
+use kubectl_backup::archive::encoders::Encoders;
 use kubectl_backup::archive::frame::{FrameBuilder, Object, end_of_archive};
 use kubectl_backup::archive::index::IndexWriter;
 use kubectl_backup::id::{BackupId, Digest};
@@ -263,7 +263,7 @@ async fn forged(content: &str) -> (tempfile::TempDir, Bucket) {
         resource: "configmaps".to_owned(),
         namespaced: true,
     };
-    let mut builder = FrameBuilder::new(&kind, &Buffers::default());
+    let mut builder = FrameBuilder::new(&kind, &Encoders::default());
     let (namespace, name) = (Some("shop"), "settings");
     builder
         .push(&Object { namespace, name, uid: "", resource_version: "", json: content.as_bytes(), lacks_type: false })

@@ -83,8 +83,8 @@ impl Objects {
         let is_wanted = |number: &usize| {
             let entry = &index.entries()[*number];
             let (kind, is_created) = (&index.frame(entry).kind, || is_created(plan, *number));
-            kind.is(CLAIMS) && index.namespace(entry).is_some_and(|of| claims.contains(&(of, entry.name())))
-                || kind.is(VOLUMES) && volumes.contains(entry.name())
+            kind.is(CLAIMS) && index.namespace(entry).is_some_and(|of| claims.contains(&(of, index.name(entry))))
+                || kind.is(VOLUMES) && volumes.contains(index.name(entry))
                 || kind.is(CLASSES) && is_created()
         };
         let numbers: BTreeSet<usize> = (0..index.entries().len()).filter(is_wanted).collect();
@@ -93,7 +93,7 @@ impl Objects {
             numbers.iter().zip(crate::operations::read::objects(store, backup, &numbers, true).await?)
         {
             let entry = &index.entries()[*number];
-            let (kind, name) = (&index.frame(entry).kind, entry.name().to_owned());
+            let (kind, name) = (&index.frame(entry).kind, index.name(entry).to_owned());
             if kind.is(VOLUMES) {
                 read.volumes.insert(name, object);
                 continue;
@@ -191,7 +191,7 @@ fn created_volumes<'a>(backup: &'a Backup, plan: &Plan) -> BTreeMap<&'a str, usi
     let entries = backup.index.entries().iter().enumerate();
     let volumes =
         entries.filter(|(number, entry)| backup.index.frame(entry).kind.is(VOLUMES) && is_created(plan, *number));
-    volumes.map(|(number, entry)| (entry.name(), number)).collect()
+    volumes.map(|(number, entry)| (backup.index.name(entry), number)).collect()
 }
 
 /// What a restore tells of its imports.

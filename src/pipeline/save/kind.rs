@@ -57,7 +57,7 @@ impl Saving<'_> {
     ) -> Result<(), Error> {
         let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
         let each = |item: &Item<'_>, text: &str| choose(item, text);
-        let result = list::list(self.cluster, task, revision.as_deref(), filled, &self.buffers, listed, each).await;
+        let result = list::list(self.cluster, task, revision.as_deref(), filled, &self.encoders, listed, each).await;
         match (result, revision) {
             (Err(error), Some(_)) if error.is_expired() && self.request.restart_when_compacted => Err(error),
             (Err(error), revision) if error.is_expired() && !listed.unordered => {
@@ -65,7 +65,7 @@ impl Saving<'_> {
                     let why = "the revision was compacted while it was listed";
                     self.gathered().pin.release(&task.kind, why, String::new());
                 }
-                list::list(self.cluster, task, None, filled, &self.buffers, listed, each).await
+                list::list(self.cluster, task, None, filled, &self.encoders, listed, each).await
             }
             (Ok(()), Some(revision)) if listed.revision != revision => {
                 let why = "its API does not list at the revision asked for";
@@ -89,7 +89,7 @@ impl Saving<'_> {
         choose: &Choose<'_>,
     ) -> Result<(), Error> {
         let each = |item: &Item<'_>, text: &str| choose(item, text);
-        match list::one(self.cluster, task, filled, &self.buffers, listed, each).await {
+        match list::one(self.cluster, task, filled, &self.encoders, listed, each).await {
             Err(error) if is_forbidden(&error) => return Err(refused),
             other => other?,
         }

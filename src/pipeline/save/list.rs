@@ -1,6 +1,6 @@
 //! Lists one kind, page by page, cuts its items out of the stream, and fills frames with those that are selected.
 
-use crate::archive::buffers::Buffers;
+use crate::archive::encoders::Encoders;
 use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
 use crate::cluster::Cluster;
 use crate::cluster::list::{ListMeta, Page};
@@ -8,6 +8,7 @@ use crate::pipeline::Error;
 use crate::pipeline::cut::{CutError, Cutter, Part};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::Labels;
+use crate::runtime::Reading;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::Deserialize;
@@ -129,11 +130,11 @@ pub(super) async fn list(
     task: &ListTask,
     revision: Option<&str>,
     frames: &mpsc::Sender<FilledFrame>,
-    buffers: &Buffers,
+    encoders: &Encoders,
     listed: &mut Listed,
     mut chooser: impl Chooser,
 ) -> Result<(), Error> {
-    let mut frame = FrameBuilder::new(&task.kind, buffers);
+    let mut frame = FrameBuilder::new(&task.kind, encoders);
     let pages = all_pages(cluster, task, revision, frames, &mut frame, listed, &mut chooser).await;
     if let Some(last) = frame.take()? {
         send(frames, last).await?;
@@ -149,13 +150,13 @@ pub(super) async fn one(
     cluster: &Cluster,
     task: &ListTask,
     frames: &mpsc::Sender<FilledFrame>,
-    buffers: &Buffers,
+    encoders: &Encoders,
     listed: &mut Listed,
     mut chooser: impl Chooser,
 ) -> Result<(), Error> {
     let name = ObjectName::new(task.namespace.as_deref(), task.name.as_deref().unwrap_or_default());
     let Some(bytes) = cluster.get(&task.kind, &name).await? else { return Ok(()) };
-    let mut frame = FrameBuilder::new(&task.kind, buffers);
+    let mut frame = FrameBuilder::new(&task.kind, encoders);
     let mut seen = Seen::default();
     let mut open = OpenPage {
         kind: &task.kind,
@@ -257,6 +258,7 @@ async fn read_page<C: Chooser>(
     frames: &mpsc::Sender<FilledFrame>,
     open: &mut OpenPage<'_, C>,
 ) -> Result<ListMeta, Error> {
+    let _reading = Reading::new();
     let mut cutter = Cutter::default();
     while let Some(chunk) = chunks.next().await {
         cutter.push(&chunk?, |part| open.part(part)).map_err(|error| open.named(error))?;

@@ -1,7 +1,7 @@
 //! The other source of a save: objects that are known by name, each by a GET. A restore saves so what it is about to change.
 
 use super::{Files, KindReport};
-use crate::archive::buffers::Buffers;
+use crate::archive::encoders::Encoders;
 use crate::archive::frame::{FrameBuilder, Object};
 use crate::archive::manifest::File;
 use crate::cluster::Cluster;
@@ -77,9 +77,9 @@ pub async fn objects(
 }
 
 async fn fill(cluster: &Cluster, names: &Names, files: &mut Files) -> Result<(Vec<KindReport>, Counts), Error> {
-    let (mut kinds, mut counts, buffers) = (Vec::new(), Counts::default(), Buffers::default());
+    let (mut kinds, mut counts, encoders) = (Vec::new(), Counts::default(), Encoders::default());
     for (kind, names) in names {
-        let (mut frame, mut objects, mut bytes) = (FrameBuilder::new(kind, &buffers), 0, 0);
+        let (mut frame, mut objects, mut bytes) = (FrameBuilder::new(kind, &encoders), 0, 0);
         let mut found = stream::iter(names.iter().cloned())
             .map(|name| async move { (cluster.get(kind, &name).await, name) })
             .buffered(AT_ONCE);

@@ -23,8 +23,6 @@ pub(super) struct S3Upload {
     key: String,
     /// The part that is being filled.
     buffer: BytesMut,
-    /// Buffers of parts that are sent, to be filled again.
-    spare: Vec<BytesMut>,
     counted: u64,
     multipart: Option<Multipart>,
     ended: bool,
@@ -34,21 +32,13 @@ pub(super) struct S3Upload {
 struct Multipart {
     id: String,
     next: i32,
-    sending: JoinSet<Result<(CompletedPart, Bytes), Error>>,
+    sending: JoinSet<Result<CompletedPart, Error>>,
     sent: Vec<CompletedPart>,
 }
 
 impl S3Upload {
     pub(super) fn new(bucket: Arc<Bucket>, key: &str) -> Self {
-        Self {
-            bucket,
-            key: key.to_owned(),
-            buffer: BytesMut::new(),
-            spare: Vec::new(),
-            counted: 0,
-            multipart: None,
-            ended: false,
-        }
+        Self { bucket, key: key.to_owned(), buffer: BytesMut::new(), counted: 0, multipart: None, ended: false }
     }
 
     /// Sends what the buffer holds as a part, once there is room.
@@ -65,7 +55,7 @@ impl S3Upload {
             let limit = PARTS_LIMIT as u64 * self.bucket.part_size as u64;
             return Err(Error::TooLarge { place: self.bucket.place(Some(&self.key)), limit });
         }
-        let body = std::mem::replace(&mut self.buffer, self.spare.pop().unwrap_or_default()).freeze();
+        let body = std::mem::take(&mut self.buffer).freeze();
         let (bucket, key, id, number) =
             (Arc::clone(&self.bucket), self.key.clone(), multipart.id.clone(), multipart.next);
         multipart.next += 1;
@@ -78,12 +68,8 @@ impl S3Upload {
         let Some(multipart) = &mut self.multipart else { return Ok(()) };
         match multipart.sending.join_next().await {
             None => Ok(()),
-            Some(Ok(Ok((part, body)))) => {
+            Some(Ok(Ok(part))) => {
                 multipart.sent.push(part);
-                if let Ok(mut buffer) = body.try_into_mut() {
-                    buffer.clear();
-                    self.spare.push(buffer);
-                }
                 Ok(())
             }
             Some(Ok(Err(error))) => Err(error),
@@ -149,7 +135,6 @@ impl S3Upload {
     async fn discard(&mut self) -> Result<(), Error> {
         self.ended = true;
         self.buffer = BytesMut::new();
-        self.spare.clear();
         match self.multipart.take() {
             None => Ok(()),
             Some(mut multipart) => {
@@ -225,8 +210,9 @@ impl Bucket {
         answer.upload_id.ok_or_else(|| self.refused(deed, "the answer has no upload id".to_owned()))
     }
 
-    /// Sends a part with its checksum, and gives its bytes back.
-    async fn send_part(&self, key: &str, id: &str, number: i32, body: Bytes) -> Result<(CompletedPart, Bytes), Error> {
+    /// Sends a part with its checksum. Its bytes are given up as soon as it is sent, not when somebody asks for the next
+    /// one: where S3 is faster than what fills the parts, there is seldom more than one.
+    async fn send_part(&self, key: &str, id: &str, number: i32, body: Bytes) -> Result<CompletedPart, Error> {
         let deed = Deed::new(Action::UploadPart, key).moving(body.len() as u64);
         let bytes = &body;
         let attempt = || async move {
@@ -238,7 +224,7 @@ impl Bucket {
         let answer = self.call(deed, attempt).await.result.map_err(|error| self.ended_by_others(deed, error))?;
         let part = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag);
         // Servers that ignore the checksum don't want it back.
-        Ok((part.set_checksum_crc32(answer.checksum_crc32).build(), body))
+        Ok(part.set_checksum_crc32(answer.checksum_crc32).build())
     }
 
     /// Has S3 put the parts together. An answer that was lost may leave nothing to complete: then the key
