@@ -107,7 +107,9 @@ pub(crate) async fn restored_by(account: &str, world: &World, copies: &[VolumeCo
     let request =
         Request { id: &id, backup: (&backup, "cluster-uid"), cluster_uid: uid, options: &options, events: &events };
     let ec2 = world.client_of(account, REGION);
-    let examined = examine_with(ec2, &place(&["eu-central-1a"]), &backup, &options, wishes(copies, &Way::Made(String::new()))).await?;
+    let examined =
+        examine_with(ec2, &place(&["eu-central-1a"]), &backup, &options, wishes(copies, &Way::Made(String::new())))
+            .await?;
     assert!(examined.unusable.is_empty(), "{:?}", examined.unusable);
     make(examined.ec2, &request, examined.wishes, std::future::pending()).await
 }
