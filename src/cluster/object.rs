@@ -47,6 +47,7 @@ pub struct Meta {
     #[serde(skip)]
     pub unknown_fields: Vec<String>,
     managed_fields: Vec<ManagedFields>,
+    deletion_timestamp: Option<String>,
 }
 
 /// What a write would give.
@@ -264,11 +265,13 @@ impl Cluster {
         .await
     }
 
-    /// Decides whose an object is that is there already: ours, where an answer got lost, even that of an earlier call.
+    /// Decides whose an object is that is there already: ours, where an answer got lost, even that of an earlier call, and
+    /// nobody deletes it.
     async fn existing(&self, kind: &Kind, name: &ObjectName) -> Result<Created, Error> {
         let Some(bytes) = self.get(kind, name).await? else { return Ok(Created::Exists) };
         let meta = parse::<WithMeta>(&about("reading", kind, name.namespace.as_deref()), &bytes)?.metadata;
-        let ours = meta.managed_fields.iter().any(|fields| *fields.manager == *self.manager);
+        let ours = meta.deletion_timestamp.is_none()
+            && meta.managed_fields.iter().any(|fields| *fields.manager == *self.manager);
         Ok(if ours { Created::Made(meta) } else { Created::Exists })
     }
 }

@@ -11,7 +11,7 @@ use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
 use crate::pipeline::save::{self, KindReport, Saved, pin};
 use crate::pipeline::{Error, sweep, until_cancelled, until_settled};
-use crate::report::{Events, ExitCode, Omission, Outcome, Phase, Problem};
+use crate::report::{ExitCode, Omission, Outcome, Phase, Problem};
 use crate::rules::claims::VolumeData;
 use crate::rules::selection::Selection;
 use crate::store::Store;
@@ -116,15 +116,15 @@ pub async fn run(
     context: &Context,
 ) -> anyhow::Result<Done> {
     let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
-    let attempt = Attempt { id, task, cluster, store, context, events, log, started: (context.now)() };
+    let context = &Context { events, ..context.clone() };
+    let attempt = Attempt { id, task, cluster, store, context, log, started: (context.now)() };
     // boxed, as the futures below it: a thread's stack, 2 MiB, is soon full of them where nothing is optimised
     match Box::pin(attempt.run()).await {
         Ok(done) => Ok(done),
         Err(error) => {
-            attempt.events.note(format!("failed: {error:#}"));
             let unsure = matches!(error.downcast_ref::<Error>(), Some(Error::Unsure { .. }));
             if !unsure {
-                attempt.give_up().await;
+                attempt.give_up(&error).await;
             }
             Err(error)
         }
@@ -144,9 +144,8 @@ struct Attempt<'a> {
     task: &'a BackupTask,
     cluster: &'a Cluster,
     store: &'a dyn Store,
+    /// Its events go through the log.
     context: &'a Context,
-    /// Those of the context, on their way through the log.
-    events: Events,
     log: RunLog,
     started: Timestamp,
 }
@@ -154,8 +153,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(&self) -> anyhow::Result<Done> {
         let Self { id, task, cluster, store, context, .. } = *self;
-        self.events.phase(Phase::Discovering);
-        let discovering = Target::discover(&task.selection, cluster, &self.events);
+        context.events.phase(Phase::Discovering);
+        let discovering = Target::discover(&task.selection, cluster, &context.events);
         let mut target = until_cancelled(&context.cancel, discovering).await?;
         let identity = target.identity.clone();
         let volumes = target.kinds.iter().find(|kind| kind.is("persistentvolumes")).cloned();
@@ -168,7 +167,7 @@ impl Attempt<'_> {
             volumes: volumes.as_ref(),
             install_namespace: &context.install_namespace,
             options: &task.volume_options,
-            events: &self.events,
+            events: &context.events,
         });
         let result = Box::pin(self.carry_out(&mut target, &mut snapshots)).await;
         volumes::settle(&result, &snapshots, store, (context.now)()).await;
@@ -188,8 +187,8 @@ impl Attempt<'_> {
 
     /// All from the first list to the commit.
     async fn carry_out(&self, target: &mut Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<Standing> {
-        let Self { task, cluster, store, context, ref events, .. } = *self;
-        let cancel = &context.cancel;
+        let Self { task, cluster, store, context, .. } = *self;
+        let (cancel, events) = (&context.cancel, &context.events);
         let saving = async {
             events.phase(Phase::Saving);
             self.saved(target, snapshots).await
@@ -232,7 +231,8 @@ impl Attempt<'_> {
     /// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
     /// the way, all kinds start again once at a new one. Answers with the time of the revision, too.
     async fn saved(&self, target: &Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<(Saved, Timestamp)> {
-        let Self { id, task, cluster, store, context, ref events, .. } = *self;
+        let Self { id, task, cluster, store, context, .. } = *self;
+        let events = &context.events;
         let mut request = target.request(id, task, context);
         loop {
             let pin = target.pin(task, cluster, context, events).await?;
@@ -310,20 +310,12 @@ impl Attempt<'_> {
 
     /// After a failure: nothing of the data stays, the log does. Best effort: the error that ended the run matters more than
     /// one of cleaning up.
-    async fn give_up(&self) {
-        if let Err(left) = commit::discard(self.store, self.id, &self.context.attempt).await {
+    async fn give_up(&self, error: &anyhow::Error) {
+        let Self { id, store, context, .. } = *self;
+        if let Err(left) = commit::discard(store, id, &context.attempt).await {
             tracing::warn!(error = %left, "what this attempt stored is left for a later run to sweep");
         }
-        let stored = async {
-            let lines = self.log.take()?;
-            if !lines.is_empty() {
-                self.put("log.jsonl.zst", lines).await?;
-            }
-            anyhow::Ok(())
-        };
-        if let Err(error) = stored.await {
-            tracing::warn!(%error, "the log of this attempt could not be stored");
-        }
+        self.log.keep(error, context, id, store).await;
     }
 
     async fn put(&self, name: &str, bytes: Bytes) -> anyhow::Result<File> {

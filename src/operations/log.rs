@@ -1,7 +1,11 @@
 //! The log of a run: every event as a line, kept compressed until it is stored.
 
+use super::Context;
 use crate::archive::lines::LineWriter;
+use crate::id::BackupId;
+use crate::pipeline::save::commit;
 use crate::report::{Event, Events};
+use crate::store::Store;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,6 +38,21 @@ impl RunLog {
             next.send(event);
         });
         Ok((log, events))
+    }
+
+    /// Stores the log of a run that has failed, with the error as its last line. Best effort: that error matters more.
+    pub(super) async fn keep(&self, error: &anyhow::Error, context: &Context, id: &BackupId, store: &dyn Store) {
+        context.events.note(format!("failed: {error:#}"));
+        let stored = async {
+            let lines = self.take()?;
+            if !lines.is_empty() {
+                commit::put_file(store, id, &context.attempt, "log.jsonl.zst", lines).await?;
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = stored.await {
+            tracing::warn!(%error, "the log of this attempt could not be stored");
+        }
     }
 
     /// The log so far, as it is stored. Events after this are not in it.

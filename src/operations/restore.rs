@@ -108,20 +108,36 @@ pub async fn run(
     store: &dyn Store,
     context: &Context,
 ) -> anyhow::Result<Done> {
-    let makes_volumes = AtomicBool::new(false);
-    let deed = restore(id, task, location, cluster, store, context, &makes_volumes);
+    let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
+    let context = &Context { events, ..context.clone() };
+    let outside = Outside { log, makes_volumes: AtomicBool::new(false) };
+    let deed = restore(id, task, location, cluster, store, context, &outside);
     // once volumes are made, the deed ends by itself, and removes those that nothing will use
     let ended = async {
         context.cancel.cancelled().await;
-        if makes_volumes.load(Ordering::Relaxed) {
+        if outside.makes_volumes.load(Ordering::Relaxed) {
             tokio::time::sleep(volumes::CLEANING).await;
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         result = deed => result,
         () = ended => Err(Error::Cancelled.into()),
+    };
+    if let Err(error) = &result
+        && task.dry_run == DryRun::None
+        && !location.read_only
+    {
+        outside.log.keep(error, context, id, store).await;
     }
+    result
+}
+
+/// What is known of a restore also when it is given up from outside.
+struct Outside {
+    log: RunLog,
+    /// Whether volumes are being made, which go again when nothing comes to refer to them.
+    makes_volumes: AtomicBool,
 }
 
 async fn restore(
@@ -131,9 +147,9 @@ async fn restore(
     cluster: &Cluster,
     store: &dyn Store,
     context: &Context,
-    makes_volumes: &AtomicBool,
+    outside: &Outside,
 ) -> anyhow::Result<Done> {
-    let (log, events) = RunLog::tee(context.now.clone(), &context.events)?;
+    let events = &context.events;
     let started = (context.now)();
     let cluster = &cluster.of_run(id);
     events.phase(Phase::Planning);
@@ -162,7 +178,7 @@ async fn restore(
         protected: Protected { install_namespace: Some(&context.install_namespace), asked: &asked },
     };
     events.phase(Phase::Verifying);
-    let mut plan = Box::pin(plan::make(cluster, store, request, &events)).await?;
+    let mut plan = Box::pin(plan::make(cluster, store, request, events)).await?;
     let mut wishes = Wishes::find(task, &backup, &plan, id, store).await.context("looking for saved volumes")?;
     let uid = identity.uid.as_str();
     let journal = home.map(|store| Journal { store, id, attempt: &context.attempt });
@@ -172,7 +188,7 @@ async fn restore(
     plan.note_given_back(&backup, |claim| wishes.has(claim));
     plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
-        let check = Check { cluster, discovery: &discovery, store, backup: &backup, events: &events };
+        let check = Check { cluster, discovery: &discovery, store, backup: &backup, events };
         return tried_out(task.dry_run, check, plan, wishes.problems).await?.done();
     }
     approval::check(task, &mut plan, &earlier)?;
@@ -184,30 +200,44 @@ async fn restore(
     let besides = wishes.creates();
     let begins = begun::Begins { id, started, cluster: uid, backup: &backup, plan: &plan, besides };
     begins.note(home, context).await.context("noting that it begins")?;
+    let stage = volumes::Stage { target: &target, store, backup: &backup, context, events };
+    let carrying = carry_out(&stage, wishes, &mut plan, &earlier, &outside.makes_volumes);
+    let (restored, besides) = Box::pin(carrying).await?;
+    let ended = outcome::Told::new(&backup, &plan, restored, false).with(besides).end()?;
+    drop((plan, backup));
+    if let Some(store) = home {
+        let run = outcome::Run { id, started, cluster: uid, safety, store, context, events, log: &outside.log };
+        run.record(&ended).await.context("storing the restore's record")?;
+    }
+    ended.done()
+}
+
+/// Makes the volumes, then writes what the plan says; nothing that exists was touched before this. Answers also with what
+/// was made that the backup doesn't hold.
+async fn carry_out(
+    stage: &volumes::Stage<'_>,
+    mut wishes: Wishes<'_>,
+    plan: &mut Plan,
+    earlier: &[approval::Begun],
+    makes_volumes: &AtomicBool,
+) -> anyhow::Result<(Restored, Vec<ItemResult>)> {
+    let volumes::Stage { target, store, backup, context, events } = *stage;
     events.phase(Phase::Restoring);
     makes_volumes.store(!wishes.is_empty(), Ordering::Relaxed);
-    let problems = approval::problems(&earlier, std::mem::take(&mut wishes.problems));
-    let stage = volumes::Stage { target: &target, store, backup: &backup, context, events: &events };
-    let making = Box::pin(wishes.make(&stage, &plan.adaptation));
-    let volumes = making.await.context("making volumes")?;
+    let problems = approval::problems(earlier, std::mem::take(&mut wishes.problems));
+    let volumes = Box::pin(wishes.make(stage, &plan.adaptation)).await.context("making volumes")?;
     plan.adaptation.use_volumes(volumes.new.clone());
-    let (before, owners) = (approval::done_before(&earlier, &plan), std::mem::take(&mut plan.owners));
-    let cancel = &context.cancel;
-    let apply = Apply { cluster, store, backup: &backup, plan: &plan, journal, events: &events, cancel };
+    let (before, owners) = (approval::done_before(earlier, plan), std::mem::take(&mut plan.owners));
+    let (cluster, journal, cancel) = (target.cluster, target.journal, &context.cancel);
+    let apply = Apply { cluster, store, backup, plan, journal, events, cancel };
     let writing = Box::pin(apply.run(owners, &before, volumes.before_claims()));
     let restored = until_cancelled(cancel, writing).await.context("restoring");
-    let settled = Box::pin(volumes.settle(&stage, restored.is_ok())).await;
+    let settled = Box::pin(volumes.settle(stage, restored.is_ok())).await;
     let mut restored = restored?;
     restored.problems.extend(problems.into_iter().chain(settled.problems));
     restored.notes.extend(settled.notes);
     restored.add(before);
-    let ended = outcome::Told::new(&backup, &plan, restored, false).with(settled.items).end()?;
-    drop((plan, backup));
-    if let Some(store) = home {
-        let run = outcome::Run { id, started, cluster: uid, safety, store, context, events: &events, log: &log };
-        run.record(&ended).await.context("storing the restore's record")?;
-    }
-    ended.done()
+    Ok((restored, settled.items))
 }
 
 /// The namespaces that were asked for, and what changes objects on their way.

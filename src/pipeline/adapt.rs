@@ -118,16 +118,24 @@ pub fn parse(backup: &Backup, number: usize, json: &[u8]) -> Result<Value, archi
     })
 }
 
-/// Reads an object of the target. Who manages which of its fields is left out, of all kinds but Services, whose node ports
-/// tell by it who chose them: it is much, and an update says nothing of it.
+/// Reads an object of the target.
 ///
 /// # Errors
 /// When the API server's answer isn't JSON. Its text is never told: it may be a Secret.
 pub fn live(kind: &Kind, name: &ObjectName, json: &[u8]) -> Result<Value, cluster::Error> {
-    let mut object: Value = serde_json::from_slice(json).map_err(|error| cluster::Error::Answer {
+    serde_json::from_slice(json).map_err(|error| cluster::Error::Answer {
         what: format!("reading `{kind}` `{name}`"),
         message: format!("it is not JSON at line {} column {}", error.line(), error.column()),
-    })?;
+    })
+}
+
+/// Reads an object of the target that is only compared. Who manages which of its fields is left out, of all kinds but
+/// Services, whose node ports tell by it who chose them: it is much, and an update says nothing of it.
+///
+/// # Errors
+/// As [`live`].
+pub fn compared(kind: &Kind, name: &ObjectName, json: &[u8]) -> Result<Value, cluster::Error> {
+    let mut object = live(kind, name, json)?;
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| !kind.is("services")) {
         metadata.remove("managedFields");
     }

@@ -6,8 +6,9 @@ use crate::bucket::Bucket;
 use crate::restore::{RESTORE, backed_up, contents};
 use crate::run::{Worker, ending, exit_code, restore_task};
 use crate::world::{World, kind};
-use kubectl_backup::operations::Done;
+use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::restore::{DryRun, RestoreResult, RestoreTask};
+use kubectl_backup::operations::{Done, Query, Verb};
 use kubectl_backup::report::ExitCode;
 use kubectl_backup::rules::verdict::Existing;
 use serde_json::{Value, json};
@@ -149,6 +150,7 @@ async fn with_fail_nothing_is_written_where_anything_differs() {
     let text = format!("{:#}", done.unwrap_err());
     assert!(text.contains("4 objects exist and differ") && text.contains("hint:"), "{text}");
     assert_eq!(writes(&api), [""; 0]);
+    forget_restores(&bucket);
     let same = Api::new(World::full());
     same.state().world.delete("configmaps", "blog/settings-1");
     assert_eq!(ending(&restore(RESTORE, with(Existing::Fail), &same, &bucket).await), "Complete");
@@ -239,6 +241,8 @@ async fn a_restore_that_is_interrupted_at_any_change_goes_on_as_approved() {
     }
 }
 
+const LOGS: &str = "logs-20261120-150000-llll";
+
 #[tokio::test(start_paused = true)]
 async fn a_plan_is_refused_when_the_target_moved_on() {
     let (_folder, bucket) = backed_up().await;
@@ -262,10 +266,16 @@ async fn a_plan_is_refused_when_the_target_moved_on() {
         let text = done.as_ref().map_or_else(|error| format!("{error:#}"), |done| done.message.clone());
         assert!(done.is_err() && text.contains("the plan has changed"), "{number}: {text}");
         assert_eq!(writes(&moved), [""; 0], "{number}");
+        // what it was about can be read when its Job is gone
+        let query = Query { backup: BackupQuery::parse(RESTORE).unwrap(), from_cluster: None };
+        let log = Worker::named("reader").run(LOGS, Verb::Logs(query), &moved, &bucket).await.unwrap();
+        let log = String::from_utf8(log.result.unwrap().to_vec()).unwrap();
+        assert!(log.lines().last().is_some_and(|line| line.contains("failed: the plan has changed")), "{log}");
     }
     // neither is another backup, or another policy, the plan that was approved
     let other = RestoreTask { existing: Existing::Recreate, ..task.clone() };
     assert!(restore(RESTORE, other, &api, &bucket).await.is_err());
+    forget_restores(&bucket);
     assert_eq!(ending(&restore(RESTORE, task, &api, &bucket).await), "Complete");
 }
 

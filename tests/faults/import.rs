@@ -152,7 +152,11 @@ async fn a_snapshot_is_imported_once_whatever_answers_get_lost_and_is_retained()
     made(&api, &imports, &claims).await.unwrap();
     assert!(all(&api, "volumesnapshotcontents")[0].1["metadata"].get("deletionTimestamp").is_none());
     // another's of that name is not taken
-    write(&api, "volumesnapshotcontents", "kubectl-backup-wal", |one| one["metadata"]["labels"] = json!({}));
+    let anothers = |one: &mut Value| {
+        one["metadata"]["labels"] = json!({});
+        one["metadata"]["managedFields"] = json!([{"manager": "kubectl-create"}]);
+    };
+    write(&api, "volumesnapshotcontents", "kubectl-backup-wal", anothers);
     let error = imports.prepare(&claims, std::future::pending()).await.unwrap_err().to_string();
     assert!(error.contains("another VolumeSnapshotContent `kubectl-backup-wal`"), "{error}");
     assert!(left(&api).contains("kubectl-backup-wal"), "and it isn't removed");

@@ -249,7 +249,8 @@ async fn nothing_is_written_of_a_damaged_backup() {
         assert!(!bucket.root().join("restores").exists(), "{file}: {what}");
         mend();
     }
-    assert_eq!(ending(&Worker::default().restore(RESTORE, &Api::new(World::empty()), &bucket).await), "Complete");
+    let whole = Worker::named("second").restore(RESTORE, &Api::new(World::empty()), &bucket).await;
+    assert_eq!(ending(&whole), "Complete");
 }
 
 /// A backup of one ConfigMap `shop/settings`, all digests right, whose content is this.

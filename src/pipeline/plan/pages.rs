@@ -166,7 +166,7 @@ struct Item {
 impl Item {
     /// `None`: it is no object, and passed over.
     fn parse(kind: &Kind, json: &[u8]) -> Option<Self> {
-        let object = adapt::live(kind, &ObjectName::new(None, "?"), json).ok()?;
+        let object = adapt::compared(kind, &ObjectName::new(None, "?"), json).ok()?;
         let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
         Some(Self { name, object })
     }
