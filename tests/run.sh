@@ -48,7 +48,7 @@ export KUBECTL_BACKUP_TEST_IMAGE=$JOB_IMAGE
 s3_test_environment
 cargo test --locked --target "$TARGET" --test store_contract
 rm -rf "${KUBECTL_BACKUP_CLUSTERS:-/tmp/kubectl-backup-clusters}"/{told,logs}
-cargo test --locked --target "$TARGET" --test e2e -- --test-threads "${TEST_THREADS:-3}"
+cargo test --locked --target "$TARGET" --test e2e -- --test-threads "${TEST_THREADS:-4}"
 
 step "Secret values in what these tests left behind"
 cargo test --locked --target "$TARGET" --test leaks

@@ -285,8 +285,9 @@ fn promise_4_in_tree_and_auto_mode_volumes_come_back_in_another_zone_with_anothe
         let made = ec2().0.volumes(REGION).into_iter().find(|volume| volume.id == handle).expect("a volume");
         let found = (made.zone.as_str(), made.kms.as_deref(), made.kind.as_str(), made.iops);
         assert_eq!(found, (ZONE, Some("arn:key/new"), "io2", Some(4000)), "{claim}");
-        let phase = get(A, &["-n", name, "pvc", claim])["status"]["phase"].clone();
-        assert_eq!(phase, json!("Bound"), "{claim}");
+        eventually(&format!("claim {claim} to be bound"), || {
+            (get(A, &["-n", name, "pvc", claim])["status"]["phase"] == "Bound").then_some(())
+        });
     }
 }
 
