@@ -136,7 +136,9 @@ async fn an_api_server_that_is_killed_in_the_middle_of_a_restore_costs_time_only
     let api = plane.api().await;
     api.namespace().await;
     let made = stream::iter(0..MANY).map(|number| {
-        let (api, object) = (api.clone(), named(&format!("map-{number:04}")));
+        let (api, mut object) = (api.clone(), named(&format!("map-{number:04}")));
+        // of an object without a field of its own the API server notes no manager
+        object["data"] = json!({"number": number.to_string()});
         async move { api.post(CONFIG_MAPS, &object).await }
     });
     assert_eq!(made.buffer_unordered(16).count().await, MANY);
