@@ -292,6 +292,29 @@ fn promise_4_in_tree_and_auto_mode_volumes_come_back_in_another_zone_with_anothe
 }
 
 #[test]
+fn promise_2_a_volume_that_has_one_pending_snapshot_at_most_waits_for_its_turn() {
+    let own = Installed::new("volume-turn");
+    let namespace = TempNamespace::new(A, "volume-turn");
+    let (name, id) = (&namespace.name, id_of("turn"));
+    let slow = Volume { kind: "st1".into(), iops: None, throughput: None, ..volume(&id) };
+    let _volume = Pv::new(name, "logs", slow);
+    // another tool's snapshot, pending for longer than the 15 s in which EC2 makes no second one of any volume
+    let takes = Duration::from_secs(25);
+    ec2().0.answer(REGION, format!("Action=CreateSnapshot&VolumeId={id}").as_bytes());
+    let ends = ec2().0.in_region(REGION, |region| {
+        let other = region.snapshots.values_mut().find(|one| one.volume == id).expect("a snapshot");
+        other.takes = takes;
+        other.started + takes
+    });
+    let told = own.run(&["ns", name, "-o", "json"]).exits(0).json();
+    let report = own.report(told["id"].as_str().expect("an id"));
+    assert_eq!(report["volumes"][0]["snapshot"]["state"], "completed", "{report}");
+    let made = ec2().0.calls("CreateSnapshot").into_iter().filter(|call| call.query.get("VolumeId") == Some(&id));
+    let made: Vec<Duration> = made.filter(|call| call.refused.is_none()).map(|call| call.at).collect();
+    assert!(made.len() == 2 && made[1] >= ends, "{made:?}, and the other one was pending until {ends:?}");
+}
+
+#[test]
 fn promise_2_a_volume_that_is_not_saved_is_a_problem_with_its_reason() {
     let own = Installed::new("volume-problems");
     let namespace = TempNamespace::new(A, "volume-problems");
