@@ -112,7 +112,7 @@ impl Undo<'_> {
             Removal::Delete
         } else if is_spared(&made.kind) {
             Removal::Kept("what is in it would go along: it is removed only when it is named".to_owned())
-        } else if let Some(who) = self.written_since(&live) {
+        } else if let Some(who) = self.written_since(&live).filter(|_| !is_helper(&live)) {
             Removal::Refused(since(&who))
         } else {
             Removal::Delete
@@ -246,6 +246,11 @@ impl Undo<'_> {
         let found: Vec<Option<Made>> = looked.buffered(AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
+}
+
+/// Whether it is what an import of a snapshot works with, which is ours and the snapshot controller writes.
+fn is_helper(live: &Value) -> bool {
+    live.pointer("/metadata/labels/kubectl-backup~1managed").is_some_and(|label| label == "true")
 }
 
 fn since(who: &str) -> String {
