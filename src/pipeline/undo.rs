@@ -112,7 +112,7 @@ impl Undo<'_> {
             Removal::Delete
         } else if is_spared(&made.kind) {
             Removal::Kept("what is in it would go along: it is removed only when it is named".to_owned())
-        } else if let Some(who) = self.written_since(&live).filter(|_| !is_helper(&live)) {
+        } else if let Some(who) = self.written_since(&live).filter(|_| !is_helper(&made.kind, &live)) {
             Removal::Refused(since(&who))
         } else {
             Removal::Delete
@@ -248,9 +248,11 @@ impl Undo<'_> {
     }
 }
 
-/// Whether it is what an import of a snapshot works with, which is ours and the snapshot controller writes.
-fn is_helper(live: &Value) -> bool {
-    live.pointer("/metadata/labels/kubectl-backup~1managed").is_some_and(|label| label == "true")
+/// Whether it is what an import of a snapshot works with, which is ours and the snapshot controller writes. Snapshots of other
+/// people are not restored.
+fn is_helper(kind: &Kind, live: &Value) -> bool {
+    kind.group == "snapshot.storage.k8s.io"
+        && live.pointer("/metadata/labels/kubectl-backup~1managed").is_some_and(|label| label == "true")
 }
 
 fn since(who: &str) -> String {
