@@ -47,11 +47,17 @@ fn revisions_asked(seen: &Seen) -> Vec<u64> {
     revisions
 }
 
-async fn backed_up(plane: &ControlPlane, api: &Api, run: &'static str, times: u32) -> (Backup, Vec<u64>) {
+async fn backed_up(
+    plane: &ControlPlane,
+    api: &Api,
+    run: &'static str,
+    times: u32,
+    parallel: Option<usize>,
+) -> (Backup, Vec<u64>) {
     let seen = Seen::default();
     let before = compacting(plane.etcd(), api.clone(), run, times);
     let glass = looking_glass(plane.client().await, PAGE, seen.clone(), before);
-    let backup = Backups::new().make(run, glass, BackupTask::default()).await;
+    let backup = Backups::new().make(run, glass, BackupTask { parallel, ..BackupTask::default() }).await;
     assert!(backup.report.problems.is_empty(), "{:?}", backup.report.problems);
     (backup, revisions_asked(&seen))
 }
@@ -73,15 +79,17 @@ async fn a_compacted_revision_is_replaced_once_and_then_given_up_by_name() {
     api.namespace().await;
     for number in 0..SECRETS {
         api.create(Kind::Secret, &format!("s-{number:03}")).await;
+    }
+    for number in 0..2 * SECRETS {
         api.create(Kind::ConfigMap, &format!("c-{number:03}")).await;
     }
 
     // not compacted: one revision, no second try
-    let (backup, asked) = backed_up(&plane, &api, "never", 0).await;
+    let (backup, asked) = backed_up(&plane, &api, "never", 0, None).await;
     assert_eq!((asked, backup.unpinned().len()), (vec![backup.revision()], 0));
 
     // once: everything again at a new revision, which the manifest names, and which shows what was made meanwhile
-    let (backup, asked) = backed_up(&plane, &api, "once", 1).await;
+    let (backup, asked) = backed_up(&plane, &api, "once", 1, None).await;
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert!(asked[0] < asked[1] && backup.revision() == asked[1], "{asked:?}, {}", backup.revision());
     assert_eq!((backup.unpinned().len(), backup.elsewhere()), (0, Vec::new()));
@@ -89,8 +97,9 @@ async fn a_compacted_revision_is_replaced_once_and_then_given_up_by_name() {
     assert_eq!(saved_secrets(&backup), secrets(&api).await);
     assert!(backup.of("secrets").contains_key("zz-once-compaction-1"));
 
-    // twice: what was listed by then stays at the second revision, the rest is listed as it is, and named
-    let (backup, asked) = backed_up(&plane, &api, "twice", 2).await;
+    // twice: what was listed by then (one after the other, the longest first) stays at the second revision, the rest is
+    // listed as it is, and named
+    let (backup, asked) = backed_up(&plane, &api, "twice", 2, Some(1)).await;
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert_eq!(backup.revision(), asked[1]);
     let unpinned = backup.unpinned();
