@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kubectl_backup::archive::encoders::Encoders;
 use kubectl_backup::archive::frame::{FilledFrame, FrameBuilder, Object};
 use kubectl_backup::archive::index::IndexWriter;
-use kubectl_backup::pipeline::cut::{CutError, Cutter, Part};
+use kubectl_backup::cluster::cut::{CutError, Cutter, Part};
 use kubectl_backup::resource::Kind;
 use kubectl_backup::rules::Labels;
 use serde::Deserialize;

@@ -8,7 +8,8 @@ use crate::resource::{ObjectName, check_namespace, check_object_name};
 use crate::rules::owners::Uid;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 const WHAT: &str = "the index";
 
@@ -198,6 +199,23 @@ impl Index {
         &self.frames[entry.frame as usize]
     }
 
+    /// The numbers of the objects of a frame: they stand together.
+    pub fn of_frame(&self, frame: usize) -> Range<usize> {
+        let before = |limit: usize| self.entries.partition_point(|entry| entry.frame() < limit);
+        before(frame)..before(frame.saturating_add(1))
+    }
+
+    /// The frames that hold any of these objects.
+    pub fn frames_of(&self, numbers: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut next = numbers.first().copied();
+        let frames = std::iter::from_fn(|| {
+            let frame = self.entries.get(next?)?.frame();
+            next = numbers.range(self.of_frame(frame).end..).next().copied();
+            Some(frame)
+        });
+        frames.collect()
+    }
+
     /// The JSON of an object in its opened frame.
     ///
     /// # Errors
@@ -385,6 +403,19 @@ mod tests {
             found.push(format!("{} {}", frame.kind, index.object_name(entry)));
         }
         assert_eq!(found, ["secrets shop/a", "secrets shop/b", "nodes a", "nodes b"]);
+    }
+
+    #[test]
+    fn frames_and_their_objects_are_found_from_one_another() {
+        let (_, index) = written();
+        let index = read(&index, 4).unwrap();
+        assert_eq!([0, 1, 2].map(|frame| index.of_frame(frame)), [0..2, 2..4, 4..4]);
+        for (numbers, frames) in
+            [(&[0, 1, 2, 3][..], &[0, 1][..]), (&[1], &[0]), (&[3], &[1]), (&[1, 2], &[0, 1]), (&[], &[]), (&[9], &[])]
+        {
+            let found = index.frames_of(&numbers.iter().copied().collect());
+            assert_eq!(found.into_iter().collect::<Vec<_>>(), frames, "{numbers:?}");
+        }
     }
 
     #[test]

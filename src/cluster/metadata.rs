@@ -1,25 +1,20 @@
-//! Lists of metadata, of which only what a caller picks is kept: at the price of a page, whatever the cluster's size.
+//! Lists of metadata, of which only what a caller picks is kept: at the price of an object, whatever the cluster's size.
 
-use super::call::Call;
+use super::call::{Call, TRIES, chunks, parse, retried};
+use super::cut::{CutError, Cutter, Part};
 use super::list::ListMeta;
 use super::{Cluster, Error, about};
 use crate::resource::Kind;
+use crate::runtime::Reading;
+use futures::TryStreamExt;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
+use std::pin::pin;
 
 /// Asks for metadata only; a server that can't do that answers with the whole.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 /// Objects in a page.
-const PAGE: u32 = 500;
-
-#[derive(Deserialize)]
-struct Page {
-    // every list states it: `{}` is no list, and must not be taken for an empty one
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Option<Vec<Box<RawValue>>>,
-}
+const PAGE: u32 = 2000;
 
 impl Cluster {
     /// Lists the newest state of a kind and keeps what `pick` makes of each object's JSON, which has its metadata for
@@ -45,6 +40,7 @@ impl Cluster {
         namespace: Option<&str>,
         pick: &impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
+        let _reading = Reading::new();
         let mut kept = Vec::new();
         let mut token = String::new();
         loop {
@@ -54,12 +50,48 @@ impl Cluster {
             }
             let what = about("listing", kind, namespace);
             let call = Call { accept: METADATA, secret: kind.is("secrets"), ..Call::get(what, uri) };
-            let page: Page = self.json(&call).await?;
-            kept.extend(page.items.unwrap_or_default().iter().filter_map(|item| pick(item.get())));
-            token = page.metadata.token;
+            let (picked, next) = retried(TRIES, || self.picked_of_page(&call, pick)).await?;
+            kept.extend(picked);
+            token = next;
             if token.is_empty() {
                 return Ok(kept);
             }
         }
+    }
+
+    /// Goes through a page while it comes in, and says where the next begins.
+    async fn picked_of_page<T>(
+        &self,
+        call: &Call,
+        pick: &impl Fn(&str) -> Option<T>,
+    ) -> Result<(Vec<T>, String), Error> {
+        let nonsense = |message: String| Error::Answer { what: call.what.clone(), message };
+        let not_a_list = |error: CutError| nonsense(error.to_string());
+        let mut chunks = pin!(chunks(call.what.clone(), self.once(call).await?.into_body()));
+        let (mut cutter, mut kept, mut metadata, mut unread) = (Cutter::default(), Vec::new(), Vec::new(), None);
+        while let Some(chunk) = chunks.try_next().await? {
+            let each = |part: Part<'_>| {
+                match part {
+                    Part::Item(json) => match std::str::from_utf8(json) {
+                        Ok(text) => match pick(text) {
+                            // what isn't picked must at least be JSON: no object may be passed over for a broken answer
+                            None => unread = unread.take().or(parse::<IgnoredAny>(&call.what, json).err()),
+                            picked => kept.extend(picked),
+                        },
+                        Err(_) => unread = Some(nonsense("an object is not UTF-8".to_owned())),
+                    },
+                    Part::Field { key: b"\"metadata\"", value } => metadata = value.to_vec(),
+                    Part::Field { .. } => (),
+                }
+                Ok(())
+            };
+            cutter.push(&chunk, each).map_err(not_a_list)?;
+            if let Some(error) = unread {
+                return Err(error);
+            }
+        }
+        cutter.finish().map_err(not_a_list)?;
+        // every list states it: `{}` is no list, and must not be taken for an empty one
+        Ok((kept, parse::<ListMeta>(&call.what, &metadata)?.token))
     }
 }

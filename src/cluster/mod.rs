@@ -1,5 +1,5 @@
 //! The Kubernetes API, as backups and restores need it: which kinds are served ([`discover`]), lists as raw streams
-//! pinned to one revision ([`list`]), metadata looked through ([`metadata`]), single objects written and read
+//! pinned to one revision ([`list`]), metadata looked through ([`metadata`]), items cut out of lists ([`cut`]), single objects written and read
 //! ([`object`]), commands run in pods ([`exec`]), rights asked for ([`review`]).
 //!
 //! One retry policy for all of it ([`call`]): reads are repeated, writes only where repeating can't do harm. Every wait
@@ -7,6 +7,7 @@
 
 pub mod call;
 pub mod connect;
+pub mod cut;
 pub mod discover;
 pub mod exec;
 pub mod list;

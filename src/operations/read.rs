@@ -258,11 +258,10 @@ pub(super) async fn objects(
     reveal: bool,
 ) -> anyhow::Result<Vec<Value>> {
     let entries = backup.index.entries();
-    let frames: BTreeSet<usize> = chosen.iter().map(|number| entries[*number].frame()).collect();
     let mut found = std::collections::BTreeMap::new();
-    fetch::frames(store, backup, &frames, |frame, tar| {
+    fetch::frames(store, backup, &backup.index.frames_of(chosen), |frame, tar| {
         let mut read = || {
-            for number in chosen.iter().filter(|number| entries[**number].frame() == frame) {
+            for number in chosen.range(backup.index.of_frame(frame)) {
                 let bytes = backup.index.object(&entries[*number], &tar)?;
                 let mut object: Value = serde_json::from_slice(bytes)
                     .map_err(|error| crate::archive::Error::damaged("an object", error.to_string()))?;

@@ -181,7 +181,11 @@ impl Apply<'_> {
         let became = Vec::with_capacity(self.plan.count(Verdict::writes));
         let gathered = Mutex::new(Gathered { owners, restored: Restored { became, ..Restored::default() }, counts });
         let mut claims = Some(Box::pin(claims));
-        for (place, items) in self.by_place() {
+        let writes = || self.plan.items.iter().filter(|item| item.verdict.writes());
+        // no more is kept of the places than which there are
+        for place in writes().map(|item| item.place).collect::<BTreeSet<Place>>() {
+            let items = writes().filter(|item| item.place == place).map(|item| item.entry as usize);
+            let items: BTreeSet<usize> = items.collect();
             if let Some(claims) = claims.take_if(|_| place.wave >= Wave::Volumes) {
                 tokio::select! {
                     done = claims => done?,
@@ -189,10 +193,9 @@ impl Apply<'_> {
                 }
             }
             self.events.note(format!("{}: {} objects", place.wave, items.len()));
-            self.pass(&gathered, &items).await?;
-            if place.wave == Wave::Definitions {
-                self.served(&gathered, &items).await?;
-            }
+            let definitions = if place.wave == Wave::Definitions { items.clone() } else { BTreeSet::new() };
+            self.pass(&gathered, items).await?;
+            self.served(&gathered, &definitions).await?;
         }
         self.statuses(&gathered, before).await?;
         let mut restored = gathered.into_inner().unwrap_or_else(PoisonError::into_inner).restored;
@@ -226,17 +229,8 @@ impl Apply<'_> {
         .await
     }
 
-    fn by_place(&self) -> BTreeMap<Place, BTreeSet<usize>> {
-        let mut places = BTreeMap::<Place, BTreeSet<usize>>::new();
-        for item in self.plan.items.iter().filter(|item| item.verdict.writes()) {
-            places.entry(item.place).or_default().insert(item.entry as usize);
-        }
-        places
-    }
-
     /// Writes the objects of one place; those that fail because another isn't there yet are tried again.
-    async fn pass(&self, gathered: &Mutex<Gathered>, numbers: &BTreeSet<usize>) -> Result<(), Error> {
-        let mut open = numbers.clone();
+    async fn pass(&self, gathered: &Mutex<Gathered>, mut open: BTreeSet<usize>) -> Result<(), Error> {
         let deadline = Instant::now() + AWAY_TIMEOUT;
         for tried in 1.. {
             let failed = tokio::select! {

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 
 /// Bytes of an index that are read at most; 100,000 objects take 4 MiB.
 const INDEX_LIMIT: u64 = 512 * 1024 * 1024;
-/// Bytes fetched at once, unless a single frame is larger. While they are gone through, the next are on their way.
-const RANGE: u64 = 8 * 1024 * 1024;
+/// Bytes fetched at once, unless a single frame is larger. While they are gone through, the next are on their way: twice as
+/// many are held.
+const RANGE: u64 = 4 * 1024 * 1024;
 /// Bytes between two frames that are fetched along rather than asked for separately.
 const GAP: u64 = 256 * 1024;
 /// Frames opened at once, each in a thread of its own, while one is being read.
@@ -164,7 +165,7 @@ mod tests {
             namespaced: true,
         };
         let mut offset = 0;
-        let frames: Vec<FrameEntry> = [100, 5_000_000, 2_000_000, 2_000_000, 20_000_000, 10]
+        let frames: Vec<FrameEntry> = [100, 2_500_000, 1_000_000, 1_000_000, 10_000_000, 10]
             .into_iter()
             .map(|size| {
                 let entry =
@@ -175,7 +176,7 @@ mod tests {
             .collect();
         let all: BTreeSet<usize> = (0..9).collect();
         assert_eq!(ranges(&frames, &all), [vec![0, 1, 2], vec![3], vec![4], vec![5]]);
-        assert_eq!(ranges(&frames, &[0, 2].into()), [vec![0], vec![2]], "five MiB in between are not fetched along");
+        assert_eq!(ranges(&frames, &[0, 2].into()), [vec![0], vec![2]], "two MiB in between are not fetched along");
         assert!(ranges(&frames, &BTreeSet::new()).is_empty());
     }
 }

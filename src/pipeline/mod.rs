@@ -8,7 +8,6 @@ pub mod besides;
 pub mod catalog;
 pub mod check;
 pub mod copy;
-pub mod cut;
 pub mod delete;
 pub mod diff;
 pub mod fetch;
@@ -46,7 +45,7 @@ pub enum Error {
         /// What was listed.
         what: String,
         /// What is wrong with it.
-        source: cut::CutError,
+        source: cluster::cut::CutError,
     },
     /// Nothing is there by that name.
     #[error("{0}")]

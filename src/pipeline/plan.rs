@@ -28,6 +28,7 @@ use crate::rules::survey::{Look, Lookout, Survey};
 use crate::rules::verdict::{self, Existing, Line, Skip, Verdict};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 /// The kind of definitions of custom kinds.
 pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -211,13 +212,16 @@ pub async fn make(
 ) -> Result<Plan, Error> {
     let (backup, existing, seal) = (request.backup, request.existing, request.seal);
     let (finds_ours, owners_here) = (request.finds_ours, request.owners_here);
-    let chosen = with_namespaces(backup, request.chosen.clone());
+    let chosen = Arc::new(with_namespaces(backup, request.chosen.take()));
     let discovery = request.discovery;
     request.adaptation.write_as(target::versions(cluster, discovery, backup).await?);
-    let there = existing::Existing::list(cluster, discovery, backup, &chosen, &request.adaptation).await?;
+    let there = existing::Existing::new(cluster, discovery, backup).await?;
     let rules = request.adaptation.rules().clone();
     let mut survey = Survey::new(&rules);
-    let mut plan = judge::judge(request, store, &chosen, &there, &mut survey, events).await?;
+    let (mut plan, ()) = tokio::try_join!(
+        judge::judge(request, store, &chosen, &there, &mut survey, events),
+        there.list(cluster, discovery, backup, &chosen, rules.mapping()),
+    )?;
     expect_owners(backup, &mut plan, &there);
     if owners_here {
         owners::find(cluster, store, discovery, backup, &chosen, &mut plan).await?;
@@ -251,7 +255,7 @@ async fn compare(
     let neutral = plan.adaptation.is_neutral();
     for item in plan.items.iter_mut().filter(|item| item.verdict == EXISTS) {
         let number = item.entry as usize;
-        if neutral && there.get(number).is_some_and(|live| live.same) {
+        if neutral && there.get(backup, number).is_some_and(|live| live.same) {
             item.verdict = Verdict::Unchanged;
         } else {
             numbers.insert(number);
@@ -345,7 +349,7 @@ fn expect_owners(backup: &Backup, plan: &mut Plan, there: &existing::Existing) {
         let number = item.entry as usize;
         let entry = &backup.index.entries()[number];
         let namespace = backup.index.namespace(entry).map(|namespace| plan.adaptation.mapping().target(namespace));
-        if let (Some(was), Some(live)) = (entry.uid(), there.get(number)) {
+        if let (Some(was), Some(live)) = (entry.uid(), there.get(backup, number)) {
             plan.owners.record(was, live.uid.clone(), namespace);
         }
     }

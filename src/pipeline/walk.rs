@@ -4,7 +4,7 @@ use super::Error;
 use super::fetch::{self, Backup};
 use crate::store::Store;
 use futures::{StreamExt, stream};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -68,12 +68,11 @@ async fn read(
     sender: mpsc::Sender<Saved>,
 ) -> Result<(), Error> {
     let entries = backup.index.entries();
-    let by_frame = by_frame(backup, numbers);
     let room = Arc::new(Semaphore::new(KIB_IN_FLIGHT as usize));
-    fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
-        let (by_frame, sender, room) = (&by_frame, &sender, &room);
+    fetch::frames(store, backup, &backup.index.frames_of(numbers), |frame, tar| {
+        let (sender, room) = (&sender, &room);
         async move {
-            for &number in by_frame.get(&frame).into_iter().flatten() {
+            for &number in numbers.range(backup.index.of_frame(frame)) {
                 let times = if matches!(load, Load::Alone) { 1 } else { 2 };
                 let size = times * (entries[number].size() / 1024 + 1);
                 let share = u32::try_from(size).unwrap_or(KIB_IN_FLIGHT).min(KIB_IN_FLIGHT);
@@ -86,11 +85,4 @@ async fn read(
         }
     })
     .await
-}
-
-/// Entries by the frame that holds them.
-pub(super) fn by_frame(backup: &Backup, numbers: &BTreeSet<usize>) -> BTreeMap<usize, Vec<usize>> {
-    let mut frames = BTreeMap::<usize, Vec<usize>>::new();
-    numbers.iter().for_each(|&number| frames.entry(backup.index.entries()[number].frame()).or_default().push(number));
-    frames
 }

@@ -67,17 +67,12 @@ async fn labelled(
         #[serde(borrow, default)]
         labels: Labels<'a>,
     }
-    let entries = backup.index.entries();
-    let frames: BTreeSet<usize> = within
-        .iter()
-        .map(|number| &entries[*number])
-        .filter(|entry| chosen.lists(&backup.index.frame(entry).kind))
-        .map(|entry| entry.frame())
-        .collect();
+    let (entries, mut frames) = (backup.index.entries(), backup.index.frames_of(within));
+    frames.retain(|frame| chosen.lists(&backup.index.frames()[*frame].kind));
     let mut found = BTreeSet::new();
     fetch::frames(store, backup, &frames, |frame, tar| {
         let mut read = || {
-            for &number in within.iter().filter(|number| entries[**number].frame() == frame) {
+            for &number in within.range(backup.index.of_frame(frame)) {
                 let json = backup.index.object(&entries[number], &tar)?;
                 let object: Object<'_> = serde_json::from_slice(json).map_err(|error| {
                     crate::archive::Error::damaged(

@@ -1,9 +1,9 @@
 //! A backup against another one, frame by frame of the first.
 
 use super::{DiffRequest, Differences, place};
+use crate::pipeline::Error;
 use crate::pipeline::adapt::{self, Adaptation};
 use crate::pipeline::fetch::{self, Backup};
-use crate::pipeline::{Error, walk};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::restorable::Facts;
 use crate::store::Store;
@@ -19,12 +19,11 @@ pub async fn between(store: &dyn Store, left: &DiffRequest<'_>, right: &DiffRequ
     let adaptation = Adaptation::plain().map_err(|error| Error::Thread(error.to_string()))?;
     let Matched { pairs, only_right } = matched(left, right);
     let numbers = pairs.keys().copied().collect();
-    let by_frame = walk::by_frame(left.backup, &numbers);
     let found = Mutex::new(Differences::default());
-    fetch::frames(store, left.backup, &by_frame.keys().copied().collect(), |frame, tar| {
-        let (by_frame, pairs, found, adaptation) = (&by_frame, &pairs, &found, &adaptation);
+    fetch::frames(store, left.backup, &left.backup.index.frames_of(&numbers), |frame, tar| {
+        let (numbers, pairs, found, adaptation) = (&numbers, &pairs, &found, &adaptation);
         async move {
-            let numbers = by_frame.get(&frame).into_iter().flatten();
+            let numbers = numbers.range(left.backup.index.of_frame(frame));
             let twins: BTreeSet<usize> = numbers.clone().filter_map(|number| pairs[number]).collect();
             let mut others = objects(store, right.backup, &twins).await?;
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,10 +41,9 @@ pub async fn between(store: &dyn Store, left: &DiffRequest<'_>, right: &DiffRequ
     })
     .await?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let frames = walk::by_frame(right.backup, &only_right);
-    fetch::frames(store, right.backup, &frames.keys().copied().collect(), |frame, tar| {
+    fetch::frames(store, right.backup, &right.backup.index.frames_of(&only_right), |frame, tar| {
         let mut read = || {
-            for &number in frames.get(&frame).into_iter().flatten() {
+            for &number in only_right.range(right.backup.index.of_frame(frame)) {
                 let json = right.backup.index.object(&right.backup.index.entries()[number], &tar)?;
                 let (kind, name) = named(right.backup, number);
                 if !is_left_out(right, kind, &name, json) {
@@ -104,11 +102,10 @@ async fn objects(
     backup: &Backup,
     numbers: &BTreeSet<usize>,
 ) -> Result<BTreeMap<usize, Value>, Error> {
-    let by_frame = walk::by_frame(backup, numbers);
     let mut found = BTreeMap::new();
-    fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
+    fetch::frames(store, backup, &backup.index.frames_of(numbers), |frame, tar| {
         let mut read = || {
-            for &number in by_frame.get(&frame).into_iter().flatten() {
+            for &number in numbers.range(backup.index.of_frame(frame)) {
                 let json = backup.index.object(&backup.index.entries()[number], &tar)?;
                 found.insert(number, adapt::parse(backup, number, json)?);
             }

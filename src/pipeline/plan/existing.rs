@@ -1,22 +1,25 @@
 //! What the target has already of a backup's objects, found by metadata-only lists of the kinds and namespaces that matter.
-//! Kept is only what a plan needs of each, so that memory follows the backup and not the cluster.
+//! Kept is only what a plan needs of each, so that memory follows the backup and not the cluster. Kinds are listed in the
+//! order in which the archive has them: what reads its frames meanwhile waits for a kind, and not for all of them.
 
 use super::super::Error;
-use super::super::adapt::Adaptation;
 use super::super::fetch::Backup;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::resource::Kind;
+use crate::rules::mapping::NamespaceMapping;
 use crate::rules::owners::Uid;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::OnceLock;
+use tokio::sync::Notify;
 
 /// Namespaces up to which each is listed on its own.
 const OWN_LISTS: usize = 16;
 /// Lists at once.
-const LISTS: usize = 4;
+const LISTS: usize = 8;
 
 /// An object of the target that stands where one of the backup goes.
 #[derive(Debug)]
@@ -31,10 +34,14 @@ pub(super) struct Live {
 }
 
 /// What the target has already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Existing {
-    /// By entry.
-    live: Vec<Live>,
+    /// The kind of each frame, by its number in `kinds`.
+    frames: Vec<usize>,
+    /// Of each kind what is there, by entry, once it was listed.
+    kinds: Vec<OnceLock<Vec<Live>>>,
+    /// Told whenever a kind was listed.
+    listed: Notify,
     /// The target's namespaces, and whether each is being deleted.
     namespaces: HashMap<String, bool>,
 }
@@ -71,7 +78,7 @@ struct Manager<'a> {
 /// The chosen entries of a kind, ordered by where they go.
 struct Wanted<'a> {
     backup: &'a Backup,
-    adaptation: &'a Adaptation,
+    mapping: &'a NamespaceMapping,
     kind: Kind,
     entries: Vec<u32>,
     namespaces: BTreeSet<&'a str>,
@@ -80,7 +87,7 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// Where an entry goes: namespace and name.
     fn place(&self, number: u32) -> (&'a str, &'a str) {
-        place(self.backup, self.adaptation, &self.kind, number)
+        place(self.backup, self.mapping, &self.kind, number)
     }
 
     fn find(&self, metadata: &Metadata<'_>, manager: &str) -> Option<Live> {
@@ -94,63 +101,143 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn place<'a>(backup: &'a Backup, adaptation: &'a Adaptation, kind: &Kind, number: u32) -> (&'a str, &'a str) {
-    let (mapping, entry) = (adaptation.mapping(), &backup.index.entries()[number as usize]);
+fn place<'a>(backup: &'a Backup, mapping: &'a NamespaceMapping, kind: &Kind, number: u32) -> (&'a str, &'a str) {
+    let entry = &backup.index.entries()[number as usize];
     let name = backup.index.name(entry);
     let name = if kind.is("namespaces") { mapping.target(name) } else { name };
     (backup.index.namespace(entry).map_or("", |namespace| mapping.target(namespace)), name)
 }
 
 impl Existing {
-    /// Lists what is there.
+    /// Knows the target's namespaces, and nothing else yet.
+    pub(super) async fn new(cluster: &Cluster, discovery: &Discovery, backup: &Backup) -> Result<Self, Error> {
+        let (mut numbers, frames) = (HashMap::new(), backup.index.frames());
+        let mut number = |kind: &Kind| {
+            let next = numbers.len();
+            *numbers.entry(kind.key()).or_insert(next)
+        };
+        let frames: Vec<usize> = frames.iter().map(|frame| number(&frame.kind)).collect();
+        let kinds = numbers.iter().map(|_| OnceLock::new()).collect();
+        let namespaces = namespaces(cluster, discovery).await?;
+        Ok(Self { frames, kinds, listed: Notify::new(), namespaces })
+    }
+
+    /// Lists what is there, kind by kind.
     pub(super) async fn list(
+        &self,
         cluster: &Cluster,
         discovery: &Discovery,
         backup: &Backup,
         chosen: &BTreeSet<usize>,
-        adaptation: &Adaptation,
-    ) -> Result<Self, Error> {
-        let namespaces = namespaces(cluster, discovery).await?;
-        let is_there = |namespace: &&str| namespaces.get(*namespace) == Some(&false);
-        let wanted = wanted(backup, chosen, adaptation);
+        mapping: &NamespaceMapping,
+    ) -> Result<(), Error> {
+        let wanted = self.wanted(backup, chosen, mapping);
         let mut lists = Vec::new();
-        for wanted in &wanted {
-            let served = discovery.get(&wanted.kind.key()).filter(|served| served.can("list"));
-            let Some(kind) = served.map(|served| &served.kind) else { continue };
-            // a namespace that isn't there holds nothing; neither will one that goes, when it is gone
-            let there: Vec<_> = wanted.namespaces.iter().copied().filter(is_there).collect();
-            if kind.namespaced && there.len() <= OWN_LISTS {
-                lists.extend(there.into_iter().map(|namespace| (wanted, kind, Some(namespace))));
-            } else {
-                lists.push((wanted, kind, None));
+        // of each kind how many of its lists are to come, and what those that came have brought
+        let mut open: BTreeMap<usize, (usize, Vec<Live>)> = BTreeMap::new();
+        for (&number, wanted) in &wanted {
+            let of_kind = self.lists(wanted, discovery);
+            if of_kind.is_empty() {
+                self.note(number, Vec::new());
             }
+            open.insert(number, (of_kind.len(), Vec::new()));
+            lists.extend(of_kind.into_iter().map(|(kind, namespace)| (number, wanted, kind, namespace)));
         }
-        let lists = lists.into_iter().map(|(wanted, kind, namespace)| {
-            let namespaces = &namespaces;
-            let pick = move |raw: &str| {
+        let lists = lists.into_iter().map(|(number, wanted, kind, namespace)| async move {
+            let pick = |raw: &str| {
                 let listed: Listed<'_> = serde_json::from_str(raw).ok()?;
                 let home =
                     listed.metadata.namespace.as_deref().or(kind.is("namespaces").then_some(&*listed.metadata.name));
-                let goes = home.is_some_and(|home| namespaces.get(home) == Some(&true));
+                let goes = home.is_some_and(|home| self.is_going(home));
                 wanted.find(&listed.metadata, cluster.manager()).filter(|_| !goes)
             };
-            cluster.pick(kind, namespace, pick)
+            Ok::<_, Error>((number, cluster.pick(kind, namespace, pick).await?))
         });
-        let lists: Vec<_> = lists.collect();
-        let mut live: Vec<Live> = stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
-        live.sort_unstable_by_key(|live| live.entry);
-        Ok(Self { live, namespaces })
+        let mut lists = stream::iter(lists.collect::<Vec<_>>()).buffer_unordered(LISTS);
+        while let Some((number, found)) = lists.try_next().await? {
+            let Some((to_come, live)) = open.get_mut(&number) else { continue };
+            live.extend(found);
+            *to_come -= 1;
+            if *to_come == 0 {
+                self.note(number, std::mem::take(live));
+            }
+        }
+        Ok(())
     }
 
-    /// What stands where an entry goes.
-    pub(super) fn get(&self, number: usize) -> Option<&Live> {
-        let at = self.live.binary_search_by_key(&number, |live| live.entry as usize).ok()?;
-        self.live.get(at)
+    /// The lists that show what is there of a kind: of which kind, in the target's version, and of which namespace.
+    fn lists<'a>(&self, wanted: &Wanted<'a>, discovery: &'a Discovery) -> Vec<(&'a Kind, Option<&'a str>)> {
+        let served = discovery.get(&wanted.kind.key()).filter(|served| served.can("list"));
+        let Some(kind) = served.map(|served| &served.kind) else { return Vec::new() };
+        // a namespace that isn't there holds nothing; neither will one that goes, when it is gone
+        let there: Vec<_> = wanted.namespaces.iter().copied().filter(|name| self.has_namespace(name)).collect();
+        if kind.namespaced && there.len() <= OWN_LISTS {
+            there.into_iter().map(|namespace| (kind, Some(namespace))).collect()
+        } else {
+            vec![(kind, None)]
+        }
+    }
+
+    /// Notes all that is there of a kind.
+    fn note(&self, kind: usize, mut live: Vec<Live>) {
+        live.sort_unstable_by_key(|live| live.entry);
+        live.shrink_to_fit();
+        if self.kinds[kind].set(live).is_ok() {
+            self.listed.notify_waiters();
+        }
+    }
+
+    /// Waits until the kind of a frame has been listed.
+    pub(super) async fn listed(&self, frame: usize) {
+        loop {
+            let listed = self.listed.notified();
+            if self.kinds[self.frames[frame]].get().is_some() {
+                return;
+            }
+            listed.await;
+        }
+    }
+
+    /// What stands where an entry goes, as far as its kind has been listed.
+    pub(super) fn get(&self, backup: &Backup, number: usize) -> Option<&Live> {
+        let kind = self.frames[backup.index.entries()[number].frame()];
+        let live = self.kinds[kind].get()?;
+        let at = live.binary_search_by_key(&number, |live| live.entry as usize).ok()?;
+        live.get(at)
     }
 
     /// The objects that the API server notes this very run as a manager of, by entry.
     pub(super) fn ours(&self) -> impl Iterator<Item = (usize, &Uid)> {
-        self.live.iter().filter(|live| live.ours).map(|live| (live.entry as usize, &live.uid))
+        let live = self.kinds.iter().filter_map(OnceLock::get).flatten();
+        live.filter(|live| live.ours).map(|live| (live.entry as usize, &live.uid))
+    }
+
+    /// What is to be looked for of each kind, by its number and so in the archive's order.
+    fn wanted<'a>(
+        &self,
+        backup: &'a Backup,
+        chosen: &BTreeSet<usize>,
+        mapping: &'a NamespaceMapping,
+    ) -> BTreeMap<usize, Wanted<'a>> {
+        let mut kinds = BTreeMap::<usize, Wanted<'a>>::new();
+        for number in chosen.iter().filter_map(|number| u32::try_from(*number).ok()) {
+            let entry = &backup.index.entries()[number as usize];
+            let kind = &backup.index.frame(entry).kind;
+            let wanted = kinds.entry(self.frames[entry.frame()]).or_insert_with(|| Wanted {
+                backup,
+                mapping,
+                kind: kind.clone(),
+                entries: Vec::new(),
+                namespaces: BTreeSet::new(),
+            });
+            wanted.entries.push(number);
+            wanted.namespaces.extend(backup.index.namespace(entry).map(|namespace| mapping.target(namespace)));
+        }
+        for wanted in kinds.values_mut() {
+            let kind = &wanted.kind;
+            wanted.entries.sort_unstable_by_key(|number| place(backup, mapping, kind, *number));
+        }
+        kinds
     }
 
     /// Whether a namespace of the target is there to stay.
@@ -171,27 +258,4 @@ async fn namespaces(cluster: &Cluster, discovery: &Discovery) -> Result<HashMap<
         Some((listed.metadata.name.into_owned(), listed.metadata.deletion_timestamp.is_some()))
     };
     Ok(cluster.pick(&served.kind, None, pick).await?.into_iter().collect())
-}
-
-fn wanted<'a>(backup: &'a Backup, chosen: &BTreeSet<usize>, adaptation: &'a Adaptation) -> Vec<Wanted<'a>> {
-    let mut kinds = BTreeMap::<String, Wanted<'a>>::new();
-    for number in chosen.iter().filter_map(|number| u32::try_from(*number).ok()) {
-        let entry = &backup.index.entries()[number as usize];
-        let kind = &backup.index.frame(entry).kind;
-        let wanted = kinds.entry(kind.key()).or_insert_with(|| Wanted {
-            backup,
-            adaptation,
-            kind: kind.clone(),
-            entries: Vec::new(),
-            namespaces: BTreeSet::new(),
-        });
-        wanted.entries.push(number);
-        wanted.namespaces.extend(backup.index.namespace(entry).map(|namespace| adaptation.mapping().target(namespace)));
-    }
-    let mut kinds: Vec<Wanted<'a>> = kinds.into_values().collect();
-    for wanted in &mut kinds {
-        let kind = &wanted.kind;
-        wanted.entries.sort_unstable_by_key(|number| place(backup, adaptation, kind, *number));
-    }
-    kinds
 }

@@ -4,8 +4,8 @@ use super::existing;
 use super::{Absent, DEFINITIONS, EXISTS, Plan, PlanItem, PlanRequest, number_of, seen};
 use crate::cluster::discover::Discovery;
 use crate::id::Digest;
+use crate::pipeline::Error;
 use crate::pipeline::fetch::{self, Backup};
-use crate::pipeline::{Error, walk};
 use crate::report::{Counts, Events};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::owners::{Owners, Place};
@@ -15,40 +15,45 @@ use crate::rules::verdict::{Case, Existing, Skip, Verdict, decide};
 use crate::rules::waves::wave_of;
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Fetches and verifies every frame that holds a chosen entry, and gives every object its verdict.
+/// Fetches and verifies every frame that holds a chosen entry, and gives every object its verdict once its kind was listed.
 pub(super) async fn judge(
     request: PlanRequest<'_>,
     store: &dyn Store,
-    chosen: &BTreeSet<usize>,
+    chosen: &Arc<BTreeSet<usize>>,
     there: &existing::Existing,
     survey: &mut Survey<'_>,
     events: &Events,
 ) -> Result<Plan, Error> {
     let backup = request.backup;
-    let by_frame = Arc::new(walk::by_frame(backup, chosen));
-    let frames: BTreeSet<usize> = by_frame.keys().copied().collect();
     let lookout = Lookout::new(request.adaptation.rules().clone(), request.other_cluster);
-    let index = backup.index.clone();
+    let (index, numbers) = (backup.index.clone(), chosen.clone());
     let look = move |frame, tar: Vec<u8>| {
-        let numbers = by_frame.get(&frame).into_iter().flatten();
+        let numbers = numbers.range(index.of_frame(frame));
         let seen = numbers.map(|&number| Ok((number, seen(&index, number, &tar, &lookout)?)));
         Ok((tar.len() as u64, seen.collect::<Result<Vec<_>, Error>>()?))
     };
-    let mut judge = Judge::new(request, chosen, there);
-    let mut counts = Counts { objects_total: chosen.len() as u64, ..Counts::default() };
-    fetch::looked_through(store, backup, &frames, look, |_, (bytes, seen)| {
-        counts.objects += seen.len() as u64;
-        counts.bytes += bytes;
-        for (number, (facts, look)) in seen {
-            survey.note(number_of(number), look);
-            judge.see(number, facts, survey);
+    let counts = Counts { objects_total: chosen.len() as u64, ..Counts::default() };
+    let judging = Mutex::new((Judge::new(request, chosen, there), survey, counts));
+    fetch::looked_through(store, backup, &backup.index.frames_of(chosen), look, |frame, (bytes, seen)| {
+        let judging = &judging;
+        async move {
+            there.listed(frame).await;
+            let mut judging = judging.lock().unwrap_or_else(PoisonError::into_inner);
+            let (judge, survey, counts) = &mut *judging;
+            counts.objects += seen.len() as u64;
+            counts.bytes += bytes;
+            for (number, (facts, look)) in seen {
+                survey.note(number_of(number), look);
+                judge.see(number, facts, survey);
+            }
+            events.progress(*counts);
+            Ok(())
         }
-        events.progress(counts);
-        std::future::ready(Ok(()))
     })
     .await?;
+    let (judge, survey, _) = judging.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(judge.end(survey))
 }
 
@@ -127,7 +132,7 @@ impl<'a> Judge<'a> {
             service: kind.is("endpoints").then(|| self.services.get(&source)).flatten(),
             named: self.named.contains(&number),
             served: served || comes,
-            exists: self.there.get(number).is_some(),
+            exists: self.there.get(self.backup, number).is_some(),
         };
         let left_behind = adaptation.rules().left_behind(source.namespace.as_deref(), facts);
         let verdict = match decide(&case, &self.protected) {

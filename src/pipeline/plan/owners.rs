@@ -3,8 +3,8 @@
 use super::{Plan, head_of};
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
+use crate::pipeline::Error;
 use crate::pipeline::fetch::{self, Backup};
-use crate::pipeline::{Error, walk};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::owners::Uid;
 use crate::store::Store;
@@ -46,11 +46,10 @@ pub(super) async fn find(
     if missing.is_empty() {
         return Ok(());
     }
-    let by_frame = walk::by_frame(backup, chosen);
     let mut wanted = HashMap::<Uid, (Kind, ObjectName)>::new();
-    fetch::frames(store, backup, &by_frame.keys().copied().collect(), |frame, tar| {
+    fetch::frames(store, backup, &backup.index.frames_of(chosen), |frame, tar| {
         let mut read = || {
-            for &number in by_frame.get(&frame).into_iter().flatten() {
+            for &number in chosen.range(backup.index.of_frame(frame)) {
                 let head = head_of(&backup.index, number, &tar)?;
                 let entry = &backup.index.entries()[number];
                 let Ok(object) = serde_json::from_str::<Object>(head.raw()) else { continue };

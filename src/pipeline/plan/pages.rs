@@ -3,11 +3,11 @@
 //! side, and no more is held than a frame and what of a few pages has arrived. Whatever this doesn't find, for want of order,
 //! of the right to list, or of a connection that holds, is left to be read one by one: nothing depends on it.
 
-use super::super::cut::{Cutter, Part};
-use super::super::{Error, adapt, fetch, walk};
+use super::super::{Error, adapt, fetch};
 use super::compare::{self, Found};
 use super::{Existing, Plan};
 use crate::cluster::Cluster;
+use crate::cluster::cut::{Cutter, Part};
 use crate::cluster::list::{ListMeta, Page};
 use crate::pipeline::fetch::Backup;
 use crate::resource::{Kind, ObjectName};
@@ -109,7 +109,7 @@ impl<'a> Comparing<'a> {
     }
 
     async fn read(&self, numbers: &BTreeSet<usize>, sender: mpsc::Sender<(usize, Vec<u8>)>) -> Result<(), Error> {
-        let frames = walk::by_frame(self.backup, numbers).into_keys().collect();
+        let frames = self.backup.index.frames_of(numbers);
         let sender = &sender;
         fetch::frames(self.store, self.backup, &frames, |frame, tar| async move {
             sender.send((frame, tar)).await.map_err(|_| Error::Thread("nobody goes on".to_owned()))
@@ -256,7 +256,7 @@ async fn read(
                     }
                     Part::Field { .. } => (),
                 }
-                Ok::<_, super::super::cut::CutError>(())
+                Ok::<_, crate::cluster::cut::CutError>(())
             };
             cutter.push(&chunk, each).map_err(cut)?;
             if !items.is_empty() && sender.send(items).await.is_err() {

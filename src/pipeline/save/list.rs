@@ -3,9 +3,9 @@
 use crate::archive::encoders::Encoders;
 use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
 use crate::cluster::Cluster;
+use crate::cluster::cut::{CutError, Cutter, Part};
 use crate::cluster::list::{ListMeta, Page};
 use crate::pipeline::Error;
-use crate::pipeline::cut::{CutError, Cutter, Part};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::Labels;
 use crate::runtime::Reading;
