@@ -183,7 +183,7 @@ impl Bench {
 }
 
 pub(crate) fn result(run: &Run) -> anyhow::Result<RestoreResult> {
-    Ok(serde_json::from_slice(run.done.result.as_ref().context("no result")?)?)
+    Ok(serde_json::from_slice(&run.done.result.as_ref().context("no result")?.open()?)?)
 }
 
 pub(crate) fn created(run: &Run) -> anyhow::Result<usize> {

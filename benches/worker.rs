@@ -4,6 +4,7 @@ use crate::{client, process, restore};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use kubectl_backup::archive::manifest::Manifest;
+use kubectl_backup::archive::packed::Packed;
 use kubectl_backup::cluster::Cluster;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::{Attempt, BackupId};
@@ -77,7 +78,7 @@ pub(crate) async fn carry_out(
 impl Run {
     /// The backup that this run made.
     pub(crate) fn manifest(&self) -> anyhow::Result<Manifest> {
-        Ok(serde_json::from_slice(self.done.result.as_ref().context("no manifest")?)?)
+        Ok(serde_json::from_slice(&self.done.result.as_ref().context("no manifest")?.open()?)?)
     }
 
     /// When something began, in seconds.
@@ -116,7 +117,7 @@ pub(crate) async fn restore(location: &str, backup: &str, namespaces: usize, tri
     let run = carry_out(task, location, &cluster, &*store).await?;
     // what is read of the result counts as well from here on
     let (peak_mib, program_mib) = (process::peak_mib()?, process::program_mib()?);
-    let (objects, result) = (restore::created(&run)? as u64, run.done.result.as_ref().map_or(0, |bytes| bytes.len()));
+    let (objects, result) = (restore::created(&run)? as u64, run.done.result.as_ref().map_or(0, Packed::size));
     let (bytes, stored) = (result as u64, 0);
     let said = Said { objects, bytes, stored, seconds: run.seconds, cpu: run.cpu, peak_mib, program_mib };
     println!("{}", serde_json::to_string(&said)?);

@@ -6,6 +6,7 @@
 //! of an object. How a verb works is not known here.
 
 use crate::archive::manifest::{BACKUPS, Manifest, id_of_key};
+use crate::archive::packed::Packed;
 use crate::cluster::{Cluster, connect};
 use crate::id::{Attempt, BackupId};
 use crate::jobs::publish::{Owner, Pace, Publisher};
@@ -18,7 +19,6 @@ use crate::pipeline::catalog;
 use crate::report::{Event, Events, ExitCode, Outcome, Phase};
 use crate::store::{self, Store};
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -327,8 +327,8 @@ impl Verdict {
 
 /// Serves a result until it was fetched, for a while. The status tells the outcome already, so that who fetched it needn't
 /// wait for the end.
-async fn hand_over(result: Bytes, waits: Duration, verdict: &Verdict, board: &Board, cancel: &CancellationToken) {
-    let bytes = result.len() as u64;
+async fn hand_over(result: Packed, waits: Duration, verdict: &Verdict, board: &Board, cancel: &CancellationToken) {
+    let bytes = result.size() as u64;
     let ready = || {
         board.change(|status| {
             status.end(verdict.outcome, verdict.code, Some(&verdict.message), Timestamp::now());
@@ -369,7 +369,7 @@ async fn leave_list(task: &Task, done: &Done, store: &dyn Store, cluster: &Clust
         let (location, store) = other.as_ref().map_or((&task.location, store), |(at, store)| (*at, store.as_ref()));
         let (at, backups) = match (&task.verb, &done.result) {
             (Verb::List, Some(result)) => {
-                let mut list: ListResult = serde_json::from_slice(result)?;
+                let mut list: ListResult = serde_json::from_slice(&result.open()?)?;
                 list.backups.reverse();
                 (list.read_at, list.backups)
             }

@@ -1,15 +1,15 @@
-//! JSON that waits in memory until there is room for it: what a restore came to is written down while its whole plan is
-//! still there.
+//! What waits in memory until somebody takes it: what an operation came to, which of a large restore is as much as all else
+//! that is held of it.
 
 use super::Error;
 use bytes::Bytes;
 use serde::Serialize;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 
 /// Bytes that are compressed at once.
 const CHUNK: usize = 64 * 1024;
 
-/// A value as JSON, compressed.
+/// Bytes, compressed.
 #[derive(Debug)]
 pub struct Packed {
     zstd: Vec<u8>,
@@ -35,7 +35,16 @@ impl<W: Write> Write for Counted<W> {
 }
 
 impl Packed {
-    /// Packs a value.
+    /// Packs bytes.
+    ///
+    /// # Errors
+    /// When zstd gets no memory.
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let zstd = zstd::bulk::compress(bytes, 1).map_err(Error::Compress)?;
+        Ok(Self { zstd, size: bytes.len() })
+    }
+
+    /// Packs a value as JSON.
     ///
     /// # Errors
     /// When it can't be JSON, or zstd gets no memory.
@@ -49,12 +58,34 @@ impl Packed {
         Ok(Self { zstd, size })
     }
 
-    /// The JSON.
+    /// Bytes that come out.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// All of it at once.
     ///
     /// # Errors
     /// When there is no memory for it.
     pub fn open(&self) -> Result<Bytes, Error> {
         zstd::bulk::decompress(&self.zstd, self.size).map(Bytes::from).map_err(Error::Compress)
+    }
+
+    /// All of it, in pieces of this many bytes.
+    ///
+    /// # Errors
+    /// When zstd gets no memory.
+    pub fn pieces(&self, size: usize) -> Result<impl Iterator<Item = Result<Bytes, Error>>, Error> {
+        let mut decoder = zstd::Decoder::with_buffer(self.zstd.as_slice()).map_err(Error::Compress)?;
+        let mut left = self.size;
+        Ok(std::iter::from_fn(move || {
+            let mut piece = vec![0; left.min(size)];
+            if piece.is_empty() {
+                return None;
+            }
+            left -= piece.len();
+            Some(decoder.read_exact(&mut piece).map(|()| Bytes::from(piece)).map_err(Error::Compress))
+        }))
     }
 }
 
@@ -67,8 +98,13 @@ mod tests {
         for count in [0, 1, 100_000] {
             let value: Vec<String> = (0..count).map(|number| format!("object-{number}")).collect();
             let packed = Packed::of(&value).unwrap();
-            let opened = packed.open().unwrap();
+            let (opened, pieces) = (packed.open().unwrap(), packed.pieces(1000).unwrap());
             assert_eq!(opened, serde_json::to_vec(&value).unwrap(), "{count}");
+            let pieces: Vec<Bytes> = pieces.map(Result::unwrap).collect();
+            assert_eq!(pieces.concat(), opened, "{count}");
+            assert_eq!((packed.size(), pieces.len()), (opened.len(), opened.len().div_ceil(1000)));
+            let again = Packed::of_bytes(&opened).unwrap();
+            assert_eq!((again.open().unwrap(), again.size()), (opened.clone(), opened.len()));
             assert!(count < 2 || packed.zstd.len() * 4 < opened.len(), "{}", packed.zstd.len());
         }
     }

@@ -13,11 +13,12 @@
 
 use super::error::Error;
 use super::{CONTAINER, RUN_FOLDER};
+use crate::archive::packed::Packed;
 use crate::cluster::exec::{self, Exec};
 use crate::id::Digest;
-use bytes::Bytes;
 use std::io::{Error as IoError, ErrorKind, Result as IoResult};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -50,21 +51,21 @@ pub enum Served {
 
 /// Serves a result until somebody confirms to have all of it, or the time is over. The socket is there when this
 /// calls `ready`: then is the moment to publish that a result waits.
-pub async fn serve(socket: &Path, result: Bytes, deadline: Duration, ready: impl FnOnce()) -> IoResult<Served> {
+pub async fn serve(socket: &Path, result: Packed, deadline: Duration, ready: impl FnOnce()) -> IoResult<Served> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => (),
     }
     let listener = UnixListener::bind(socket)?;
     ready();
-    let served = tokio::time::timeout(deadline, hand_out(&listener, result)).await;
+    let served = tokio::time::timeout(deadline, hand_out(&listener, Arc::new(result))).await;
     drop(listener);
     // the pod goes anyway
     std::fs::remove_file(socket).ok();
     served.map_or(Ok(Served::Expired), |result| result.map(|()| Served::Fetched))
 }
 
-async fn hand_out(listener: &UnixListener, result: Bytes) -> IoResult<()> {
+async fn hand_out(listener: &UnixListener, result: Arc<Packed>) -> IoResult<()> {
     let mut receivers = JoinSet::new();
     loop {
         tokio::select! {
@@ -81,7 +82,7 @@ async fn hand_out(listener: &UnixListener, result: Bytes) -> IoResult<()> {
     }
 }
 
-async fn hand_to(mut stream: UnixStream, result: Bytes) -> IoResult<()> {
+async fn hand_to(mut stream: UnixStream, result: Arc<Packed>) -> IoResult<()> {
     write_framed(&result, &mut stream).await?;
     let mut answer = [0; RECEIVED.len()];
     stream.read_exact(&mut answer).await?;
@@ -216,15 +217,16 @@ impl Chain {
     }
 }
 
-async fn write_framed(result: &[u8], to: &mut (impl AsyncWrite + Unpin)) -> IoResult<()> {
+async fn write_framed(result: &Packed, to: &mut (impl AsyncWrite + Unpin)) -> IoResult<()> {
     let mut header = MAGIC.to_vec();
-    header.extend((result.len() as u64).to_be_bytes());
+    header.extend((result.size() as u64).to_be_bytes());
     to.write_all(&header).await?;
     let mut chain = Chain::new(&header);
-    for bytes in result.chunks(FRAME) {
+    for bytes in result.pieces(FRAME).map_err(IoError::other)? {
+        let bytes = bytes.map_err(IoError::other)?;
         to.write_u32(bytes.len() as u32).await?;
-        to.write_all(bytes).await?;
-        chain.room(bytes.len()).copy_from_slice(bytes);
+        to.write_all(&bytes).await?;
+        chain.room(bytes.len()).copy_from_slice(&bytes);
         to.write_all(&chain.close()).await?;
     }
     to.flush().await
@@ -268,7 +270,7 @@ mod tests {
 
     async fn framed(result: &[u8]) -> Vec<u8> {
         let mut stream = Vec::new();
-        write_framed(result, &mut stream).await.unwrap();
+        write_framed(&Packed::of_bytes(result).unwrap(), &mut stream).await.unwrap();
         stream
     }
 
@@ -317,9 +319,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("result.sock");
         std::fs::write(&path, "left by an earlier attempt").unwrap();
-        let result = Bytes::from(sample(FRAME + 100));
+        let result = sample(FRAME + 100);
+        let packed = Packed::of_bytes(&result).unwrap();
         let (sender, ready) = tokio::sync::oneshot::channel();
-        let served = serve(&path, result.clone(), Duration::from_secs(60), || sender.send(()).unwrap());
+        let served = serve(&path, packed, Duration::from_secs(60), || sender.send(()).unwrap());
         let fetched = async {
             ready.await.unwrap();
             // one that goes away half way, one that never confirms
@@ -343,7 +346,7 @@ mod tests {
     async fn nobody_is_waited_for_longer_than_the_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("result.sock");
-        let served = serve(&path, Bytes::from_static(b"x"), Duration::from_millis(5), || ()).await;
+        let served = serve(&path, Packed::of_bytes(b"x").unwrap(), Duration::from_millis(5), || ()).await;
         assert_eq!(served.unwrap(), Served::Expired);
         let error = client(&path, &mut &RECEIVED[..], &mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);

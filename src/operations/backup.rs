@@ -6,6 +6,7 @@ use super::hooks::{Around, HookReport};
 use super::log::RunLog;
 use super::{Context, Done, volumes};
 use crate::archive::manifest::{Consistency, Counts, FORMAT, File, Files, Manifest, Scope};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
@@ -181,7 +182,7 @@ impl Attempt<'_> {
             outcome: standing.outcome,
             exit_code: ExitCode::from(standing.outcome),
             message,
-            result: Some(Bytes::from(standing.to_bytes()?)),
+            result: Some(Packed::of(&standing)?),
         })
     }
 

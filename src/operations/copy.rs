@@ -7,6 +7,7 @@ mod sharing;
 use super::read::find;
 use super::{Context, Done, Query, Usage, volumes};
 use crate::archive::manifest::{BACKUPS, File, Files, Manifest, data_key, id_of_key};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::BackupId;
@@ -192,8 +193,8 @@ fn done(result: CopyResult) -> anyhow::Result<Done> {
         true => format!("backup `{}` is in {} already{shared}", result.id, result.to),
         false => format!("backup `{}` is copied to {}{shared}", result.id, result.to),
     };
-    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
-    Ok(Done { outcome: Outcome::Complete, exit_code: ExitCode::Complete, message, result: bytes })
+    let result = Some(Packed::of(&result)?);
+    Ok(Done { outcome: Outcome::Complete, exit_code: ExitCode::Complete, message, result })
 }
 
 struct Copying<'a> {

@@ -7,6 +7,7 @@ mod one;
 use super::backup::target::cluster_uid;
 use super::restore::DryRun;
 use super::{Context, Done, Usage};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{BackupId, BackupQuery};
@@ -15,7 +16,6 @@ use crate::report::{ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::Named;
 use anyhow::Context as _;
-use bytes::Bytes;
 use jiff::Timestamp;
 use one::Deleting;
 use serde::{Deserialize, Serialize};
@@ -188,6 +188,6 @@ fn done(result: DeleteResult) -> anyhow::Result<Done> {
         }
         _ => format!("would delete {} of {} backups", went(Verdict::Delete).count(), result.backups.len()),
     };
-    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
-    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result: bytes })
+    let result = Some(Packed::of(&result)?);
+    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result })
 }

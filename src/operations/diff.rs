@@ -2,6 +2,7 @@
 
 use super::backup::target::cluster_uid;
 use super::{Context, Done, Query, Usage, read};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupQuery;
 use crate::pipeline::catalog;
@@ -12,7 +13,6 @@ use crate::rules::restorable::Protected;
 use crate::rules::selection::Namespaces;
 use crate::store::Store;
 use anyhow::Context as _;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -86,7 +86,7 @@ pub async fn run(task: &DiffTask, cluster: &Cluster, store: &dyn Store, context:
         outcome,
         exit_code: ExitCode::from(outcome),
         message: format!("{} objects differ between `{}` and {against}", result.differences.len(), result.left),
-        result: Some(Bytes::from(serde_json::to_vec(&result)?)),
+        result: Some(Packed::of(&result)?),
     })
 }
 

@@ -5,6 +5,7 @@ use super::backup::BackupTask;
 use super::backup::target::Target;
 use super::hooks::{Around, NamedHook};
 use super::{Context, Done};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::pipeline::save::{self, Seen, Wanted};
@@ -12,7 +13,6 @@ use crate::pipeline::until_cancelled;
 use crate::report::{ExitCode, Omission, Outcome, Phase, Problem};
 use crate::resource::Kind;
 use crate::rules::selection::Selection;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -85,7 +85,7 @@ pub async fn run(id: &BackupId, task: &BackupTask, cluster: &Cluster, context: &
     let message = format!("a backup would hold {} objects; nothing was written", seen.counts.objects);
     let namespaces = target.namespaces();
     let explained = Explanation { selection: task.selection.clone(), namespaces, taken, omissions, problems, hooks };
-    let result = Some(Bytes::from(serde_json::to_vec(&explained)?));
+    let result = Some(Packed::of(&explained)?);
     Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result })
 }
 

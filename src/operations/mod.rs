@@ -15,12 +15,12 @@ pub mod undo;
 pub mod verify;
 mod volumes;
 
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::{Attempt, BackupId, BackupQuery};
 use crate::report::{Events, ExitCode, Outcome};
 use crate::store::Store;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,7 @@ pub struct Done {
     pub message: String,
     /// What goes to the person's standard output, where the verb gives something back. JSON; may hold Secret values
     /// (`show --reveal`) and so travels through exec only.
-    pub result: Option<Bytes>,
+    pub result: Option<Packed>,
 }
 
 impl Verb {

@@ -4,6 +4,7 @@
 
 use super::backup::target::cluster_uid;
 use super::{Context, Done, volumes};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::pipeline::{sweep, until_cancelled};
@@ -13,7 +14,6 @@ use crate::volumes::Ec2;
 use crate::volumes::life::{self, Named, Nobodys, Regions};
 use crate::volumes::record::Snapshot;
 use anyhow::Context as _;
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,8 +107,8 @@ async fn find(cluster: &Cluster, store: &dyn Store, context: &Context) -> anyhow
     let result = OrphansResult { read_at: now, orphans: found.into_values().collect(), problems, notes };
     let outcome = if result.problems.is_empty() { Outcome::Complete } else { Outcome::Partial };
     let message = format!("{} ids without a backup in {}", result.orphans.len(), store.describe());
-    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
-    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result: bytes })
+    let result = Some(Packed::of(&result)?);
+    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result })
 }
 
 /// What is nobody's in the cluster's region and in others; and what is not known, each in words. All regions are asked at once.

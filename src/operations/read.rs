@@ -5,6 +5,7 @@ use super::backup::target::cluster_uid;
 use super::{Context, Done, Query, Usage};
 use crate::archive::lines::each_line;
 use crate::archive::manifest::{File, Manifest};
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::{BackupQuery, Digest};
 use crate::pipeline::fetch::{self, Backup};
@@ -100,12 +101,8 @@ pub(super) async fn find(query: &Query, cluster: &Cluster, store: &dyn Store) ->
     Ok(catalog::find(store, &query.backup, Some(&uid)).await?)
 }
 
-fn done(message: String, result: Bytes) -> Done {
+fn done(message: String, result: Packed) -> Done {
     Done { outcome: Outcome::Complete, exit_code: ExitCode::Complete, message, result: Some(result) }
-}
-
-fn json(value: &impl Serialize) -> anyhow::Result<Bytes> {
-    Ok(Bytes::from(serde_json::to_vec(value)?))
 }
 
 /// All backups of the location.
@@ -116,7 +113,7 @@ pub async fn list(store: &dyn Store, context: &Context) -> anyhow::Result<Done> 
     context.events.phase(Phase::Reading);
     let catalog = catalog::read(store).await?;
     let result = ListResult { read_at: (context.now)(), backups: catalog.backups, problems: catalog.problems };
-    Ok(done(format!("{} backups in {}", result.backups.len(), store.describe()), json(&result)?))
+    Ok(done(format!("{} backups in {}", result.backups.len(), store.describe()), Packed::of(&result)?))
 }
 
 /// One backup, with its report.
@@ -127,7 +124,7 @@ pub async fn describe(query: &Query, cluster: &Cluster, store: &dyn Store, conte
     context.events.phase(Phase::Reading);
     let manifest = find(query, cluster, store).await?;
     let report = report(store, &manifest).await?;
-    Ok(done(format!("backup `{}`", manifest.id), json(&DescribeResult { manifest, report })?))
+    Ok(done(format!("backup `{}`", manifest.id), Packed::of(&DescribeResult { manifest, report })?))
 }
 
 /// The report of a backup.
@@ -180,7 +177,7 @@ pub async fn logs(query: &Query, cluster: &Cluster, store: &dyn Store, context: 
         })
         .map_err(Error::from)?;
     }
-    Ok(done(format!("log of `{id}`"), Bytes::from(lines)))
+    Ok(done(format!("log of `{id}`"), Packed::of_bytes(&lines)?))
 }
 
 /// What a backup holds, or some of its objects.
@@ -195,11 +192,11 @@ pub async fn show(task: &ShowTask, cluster: &Cluster, store: &dyn Store, context
     if task.objects.is_empty() {
         let entries = backup.index.entries().iter().filter(|entry| in_namespace(backup.index.namespace(entry)));
         let shown: Vec<Shown> = entries.map(|entry| shown(&backup, entry)).collect();
-        return Ok(done(format!("{} objects in `{id}`", shown.len()), json(&ShowResult::Entries(shown))?));
+        return Ok(done(format!("{} objects in `{id}`", shown.len()), Packed::of(&ShowResult::Entries(shown))?));
     }
     let chosen = chosen(&backup, &task.objects, &in_namespace)?;
     let objects = objects(store, &backup, &chosen, task.reveal).await?;
-    Ok(done(format!("{} objects of `{id}`", objects.len()), json(&ShowResult::Objects(objects))?))
+    Ok(done(format!("{} objects of `{id}`", objects.len()), Packed::of(&ShowResult::Objects(objects))?))
 }
 
 fn shown(backup: &Backup, entry: &crate::archive::index::Entry) -> Shown {

@@ -189,7 +189,7 @@ async fn restore(
     plan.notes.append(&mut wishes.notes);
     if task.dry_run != DryRun::None {
         let check = Check { cluster, discovery: &discovery, store, backup: &backup, events };
-        return tried_out(task.dry_run, check, plan, wishes.problems).await?.done();
+        return Ok(tried_out(task.dry_run, check, plan, wishes.problems).await?.done());
     }
     approval::check(task, &mut plan, &earlier)?;
     refuse_differences(task, &plan)?;
@@ -209,7 +209,7 @@ async fn restore(
         let run = outcome::Run { id, started, cluster: uid, safety, store, context, events, log: &outside.log };
         run.record(&ended).await.context("storing the restore's record")?;
     }
-    ended.done()
+    Ok(ended.done())
 }
 
 /// Makes the volumes, then writes what the plan says; nothing that exists was touched before this. Answers also with what

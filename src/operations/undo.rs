@@ -13,6 +13,7 @@ mod written;
 use super::backup::target::cluster_uid;
 use super::{Context, Done, Usage};
 use crate::archive::manifest::FORMAT;
+use crate::archive::packed::Packed;
 use crate::archive::record::{Record, Undone, undone_key};
 use crate::cluster::Cluster;
 use crate::cluster::object::manager_of;
@@ -122,7 +123,7 @@ pub async fn list(cluster: &Cluster, store: &dyn Store, context: &Context) -> an
         restores.push(Listed { record, standing, undone_at });
     }
     let result = RestoresResult { read_at: (context.now)(), restores, problems };
-    let result = Some(Bytes::from(serde_json::to_vec(&result)?));
+    let result = Some(Packed::of(&result)?);
     Ok(Done { outcome: Outcome::Complete, exit_code: ExitCode::Complete, message, result })
 }
 
@@ -309,6 +310,6 @@ fn done(result: UndoResult) -> anyhow::Result<Done> {
         let back = count(&["updated", "recreated", "created"]);
         format!("undid `{id}`: {back} objects put back, {} removed, {} failed", count(&["deleted"]), count(&["failed"]))
     };
-    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
-    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result: bytes })
+    let result = Some(Packed::of(&result)?);
+    Ok(Done { outcome, exit_code: ExitCode::from(outcome), message, result })
 }

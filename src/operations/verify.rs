@@ -3,6 +3,7 @@
 use super::backup::target::cluster_uid;
 use super::{Context, Done, volumes};
 use crate::archive::manifest::Manifest;
+use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupQuery;
 use crate::pipeline::{Error, catalog, until_cancelled, verify};
@@ -11,7 +12,6 @@ use crate::store::Store;
 use crate::volumes::life::{self, Regions, Soundness};
 use crate::volumes::record::VolumeCopy;
 use anyhow::Context as _;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// What to verify.
@@ -148,8 +148,8 @@ fn done(result: VerifyResult) -> anyhow::Result<Done> {
     };
     let intact = result.backups.iter().filter(|one| one.verdict == Verdict::Intact).count();
     let message = format!("{intact} of {} backups are intact", result.backups.len());
-    let bytes = Some(Bytes::from(serde_json::to_vec(&result)?));
-    Ok(Done { outcome, exit_code, message, result: bytes })
+    let result = Some(Packed::of(&result)?);
+    Ok(Done { outcome, exit_code, message, result })
 }
 
 struct Verifying<'a> {

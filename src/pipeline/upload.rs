@@ -1,6 +1,7 @@
 //! One file of a backup on its way into the store: counted and hashed as it goes.
 
 use super::Error;
+use crate::archive;
 use crate::archive::manifest::File;
 use crate::id::DigestBuilder;
 use crate::store::{Store, Upload};
@@ -50,10 +51,20 @@ impl FileUpload {
     }
 }
 
-/// Stores a file that is whole in memory.
-pub(super) async fn put(store: &dyn Store, key: String, bytes: Bytes) -> Result<File, Error> {
+/// Stores a file that is there already, in pieces.
+pub(super) async fn put(
+    store: &dyn Store,
+    key: String,
+    pieces: impl IntoIterator<Item = Result<Bytes, archive::Error>>,
+) -> Result<File, Error> {
     let mut file = FileUpload::begin(store, key).await?;
-    match file.write(bytes).await {
+    let writing = async {
+        for piece in pieces {
+            file.write(piece?).await?;
+        }
+        Ok(())
+    };
+    match writing.await {
         Ok(()) => file.finish().await,
         Err(error) => {
             file.abort().await;

@@ -5,6 +5,7 @@ use crate::id::Digest;
 use crate::operations::backup::BackupTask;
 use crate::operations::{Query, Usage};
 use crate::rules::selection::Selection;
+use bytes::Bytes;
 use serde_json::json;
 
 fn location() -> Location {

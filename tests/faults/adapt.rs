@@ -45,8 +45,11 @@ async fn an_account_that_appears_meanwhile_gets_what_it_lacks_whatever_happens_t
         let result = Worker::default().restore(RESTORE, &target, &bucket).await;
         assert_eq!(ending(&result), "Complete", "{fault:?}");
         assert_eq!(pulled(&target), json!([{"name": "its-own"}, {"name": "registry"}]), "{fault:?}");
-        let notes =
-            result.unwrap().result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let notes = result
+            .unwrap()
+            .result
+            .map(|packed| String::from_utf8_lossy(&packed.open().unwrap()).into_owned())
+            .unwrap_or_default();
         assert!(notes.contains("what it lacked was added"), "{fault:?}: {notes}");
         // and goes again, once, whatever else the account was given since
         edit(&target, "serviceaccounts", "shop/default", |account| {

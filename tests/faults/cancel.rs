@@ -84,7 +84,8 @@ async fn an_interrupted_run_leaves_its_log_and_a_later_try_completes() {
         let query = Query { backup: BackupQuery::parse(name).unwrap(), from_cluster: None };
         Worker::named("reader").run("logs-20261120-150000-llll", Verb::Logs(query), &api, &bucket).await
     };
-    let told = logs(&ID[..ID.len() - 4]).await.expect("the log of a run that is no backup").result.unwrap();
+    let told =
+        logs(&ID[..ID.len() - 4]).await.expect("the log of a run that is no backup").result.unwrap().open().unwrap();
     let told = String::from_utf8_lossy(&told);
     assert!(told.contains("Saving") && told.contains("Committing"), "{told}");
     assert_eq!(exit_code(&logs("nothing").await), ExitCode::NotFound);

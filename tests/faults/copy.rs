@@ -21,7 +21,7 @@ async fn copy(worker: &Worker, bucket: &Bucket, to: &Path) -> anyhow::Result<Don
 
 fn was_there(done: &anyhow::Result<Done>) -> bool {
     let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice::<CopyResult>(done.result.as_ref().unwrap()).unwrap().was_there
+    serde_json::from_slice::<CopyResult>(&done.result.as_ref().unwrap().open().unwrap()).unwrap().was_there
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ async fn delete(worker: &Worker, ids: &[&str], bucket: &Bucket) -> anyhow::Resul
 
 fn result(done: &anyhow::Result<Done>) -> DeleteResult {
     let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
+    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

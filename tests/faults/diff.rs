@@ -28,7 +28,7 @@ fn task(other: Option<&str>, objects: &[&str], namespaces: &[&str]) -> DiffTask 
 async fn compared(task: DiffTask, api: &Api, bucket: &Bucket) -> DiffResult {
     let done = Worker::default().run("diff-20261120-120000-aaaa", Verb::Diff(task), api, bucket).await;
     assert_eq!(ending(&done), "Complete");
-    serde_json::from_slice(&done.unwrap().result.unwrap()).unwrap()
+    serde_json::from_slice(&done.unwrap().result.unwrap().open().unwrap()).unwrap()
 }
 
 /// What differs: `-` only in the backup, `+` only in the other, `~` in both.

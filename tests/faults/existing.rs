@@ -76,7 +76,7 @@ pub(crate) fn writes(api: &Api) -> Vec<String> {
 
 pub(crate) fn result(done: &anyhow::Result<Done>) -> RestoreResult {
     let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
+    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
 }
 
 pub(crate) fn verdicts(done: &anyhow::Result<Done>) -> BTreeMap<String, usize> {
@@ -269,7 +269,7 @@ async fn a_plan_is_refused_when_the_target_moved_on() {
         // what it was about can be read when its Job is gone
         let query = Query { backup: BackupQuery::parse(RESTORE).unwrap(), from_cluster: None };
         let log = Worker::named("reader").run(LOGS, Verb::Logs(query), &moved, &bucket).await.unwrap();
-        let log = String::from_utf8(log.result.unwrap().to_vec()).unwrap();
+        let log = String::from_utf8(log.result.unwrap().open().unwrap().to_vec()).unwrap();
         assert!(log.lines().last().is_some_and(|line| line.contains("failed: the plan has changed")), "{log}");
     }
     // neither is another backup, or another policy, the plan that was approved

@@ -27,7 +27,7 @@ pub(crate) async fn undo(worker: &Worker, task: UndoTask, api: &Api, bucket: &Bu
 
 pub(crate) fn undone(done: &anyhow::Result<Done>) -> UndoResult {
     let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice(done.result.as_ref().unwrap()).unwrap()
+    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
 }
 
 /// Undoes the last restore: then the cluster is as it was, and another undo finds nothing to do.

@@ -17,7 +17,7 @@ use serde_json::json;
 
 async fn listed(api: &Api, bucket: &Bucket) -> Vec<(String, Option<Standing>)> {
     let done = Worker::default().run(UNDO, Verb::ListRestores, api, bucket).await.unwrap();
-    let list: RestoresResult = serde_json::from_slice(&done.result.unwrap()).unwrap();
+    let list: RestoresResult = serde_json::from_slice(&done.result.unwrap().open().unwrap()).unwrap();
     list.restores.into_iter().map(|one| (one.record.id.to_string(), one.standing)).collect()
 }
 

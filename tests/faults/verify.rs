@@ -17,7 +17,7 @@ async fn verify(ids: &[&str], level: Level, bucket: &Bucket) -> anyhow::Result<D
 }
 
 fn result(done: &anyhow::Result<Done>) -> VerifyResult {
-    serde_json::from_slice(done.as_ref().unwrap().result.as_ref().unwrap()).unwrap()
+    serde_json::from_slice(&done.as_ref().unwrap().result.as_ref().unwrap().open().unwrap()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -207,9 +207,9 @@ pub(super) struct Ended {
 
 impl Ended {
     /// The end of the operation.
-    pub(super) fn done(self) -> anyhow::Result<Done> {
+    pub(super) fn done(self) -> Done {
         let Self { outcome, exit_code, message, result, .. } = self;
-        Ok(Done { outcome, exit_code, message, result: Some(result.open()?) })
+        Done { outcome, exit_code, message, result: Some(result) }
     }
 }
 
@@ -280,7 +280,7 @@ impl Run<'_> {
         let Self { id, started, cluster, safety, store, context, events, log } = self;
         events.note(&ended.message);
         let ended_at = (context.now)();
-        let report = commit::put_file(store, id, &context.attempt, "report.json", ended.result.open()?).await?;
+        let report = commit::put_packed(store, id, &context.attempt, "report.json", &ended.result).await?;
         let log = commit::put_file(store, id, &context.attempt, "log.jsonl.zst", log.take()?).await?;
         let record = Record {
             format: FORMAT.to_owned(),

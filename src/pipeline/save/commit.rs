@@ -2,11 +2,15 @@
 
 use crate::archive::manifest::File;
 use crate::archive::manifest::{MANIFEST_LIMIT, Manifest, data_key, manifest_key};
+use crate::archive::packed::Packed;
 use crate::id::{Attempt, BackupId};
 use crate::pipeline::Error;
 use crate::pipeline::upload;
 use crate::store::{self, Store};
 use bytes::Bytes;
+
+/// Bytes of what is packed that are opened at once.
+const PIECE: usize = 256 * 1024;
 
 /// What became of a manifest.
 #[derive(Debug)]
@@ -28,7 +32,21 @@ pub async fn put_file(
     name: &str,
     bytes: Bytes,
 ) -> Result<File, Error> {
-    upload::put(store, data_key(id, attempt, name), bytes).await
+    upload::put(store, data_key(id, attempt, name), [Ok(bytes)]).await
+}
+
+/// The same of one that is packed.
+///
+/// # Errors
+/// The bucket's.
+pub async fn put_packed(
+    store: &dyn Store,
+    id: &BackupId,
+    attempt: &Attempt,
+    name: &str,
+    packed: &Packed,
+) -> Result<File, Error> {
+    upload::put(store, data_key(id, attempt, name), packed.pieces(PIECE)?).await
 }
 
 /// Writes the manifest: from then on the backup exists. Where one is there already, or the answer got lost, it is read
