@@ -16,9 +16,11 @@ use tokio::sync::mpsc;
 
 /// Bytes of an index that are read at most; 100,000 objects take 4 MiB.
 const INDEX_LIMIT: u64 = 512 * 1024 * 1024;
-/// Bytes fetched at once, unless a single frame is larger. While they are gone through, the next are on their way: twice as
-/// many are held.
+/// Bytes fetched at once, unless a single frame is larger, where they are used as quickly as they come. While they are gone
+/// through, the next are on their way: twice as many are held.
 const RANGE: u64 = 4 * 1024 * 1024;
+/// The same where more is done with each object, above all a request made.
+const NARROW_RANGE: u64 = 1024 * 1024;
 /// Bytes between two frames that are fetched along rather than asked for separately.
 const GAP: u64 = 256 * 1024;
 /// Frames opened at once, each in a thread of its own, while one is being read.
@@ -74,7 +76,7 @@ pub async fn frames<F>(
 where
     F: Future<Output = Result<(), Error>>,
 {
-    looked_through(store, backup, wanted, |_, tar| Ok(tar), each).await
+    fetched(store, backup, wanted, NARROW_RANGE, |_, tar| Ok(tar), each).await
 }
 
 /// The same; before a frame is given on it is looked through in the thread that opened it, as many at once as are opened.
@@ -86,6 +88,21 @@ pub async fn looked_through<T, F>(
     backup: &Backup,
     wanted: &BTreeSet<usize>,
     look: impl Fn(usize, Vec<u8>) -> Result<T, Error> + Send + Sync + 'static,
+    each: impl FnMut(usize, T) -> F,
+) -> Result<(), Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Error>>,
+{
+    fetched(store, backup, wanted, RANGE, look, each).await
+}
+
+async fn fetched<T, F>(
+    store: &dyn Store,
+    backup: &Backup,
+    wanted: &BTreeSet<usize>,
+    range: u64,
+    look: impl Fn(usize, Vec<u8>) -> Result<T, Error> + Send + Sync + 'static,
     mut each: impl FnMut(usize, T) -> F,
 ) -> Result<(), Error>
 where
@@ -95,7 +112,7 @@ where
     let (frames, key) = (backup.index.frames(), &backup.manifest.files.objects.key);
     let (sender, receiver) = mpsc::channel(1);
     let fetch = async {
-        for numbers in ranges(frames, wanted) {
+        for numbers in ranges(frames, wanted, range) {
             let start = frames[numbers[0]].offset;
             let end = numbers.last().map_or(start, |last| frames[*last].offset + frames[*last].size);
             let bytes = intact(store.get_range(key, start..end).await, "the file of objects")?;
@@ -132,14 +149,14 @@ fn part(frame: &FrameEntry, start: u64, bytes: &Bytes) -> Bytes {
     if to <= bytes.len() { bytes.slice(from..to) } else { Bytes::new() }
 }
 
-/// Which frames to fetch with one GET each: neighbours together, up to [`RANGE`] bytes.
-fn ranges(frames: &[FrameEntry], wanted: &BTreeSet<usize>) -> Vec<Vec<usize>> {
+/// Which frames to fetch with one GET each: neighbours together, up to so many bytes.
+fn ranges(frames: &[FrameEntry], wanted: &BTreeSet<usize>, limit: u64) -> Vec<Vec<usize>> {
     let mut ranges: Vec<Vec<usize>> = Vec::new();
     for &number in wanted.iter().filter(|number| **number < frames.len()) {
         let end = frames[number].offset + frames[number].size;
         let joins = ranges.last().is_some_and(|range: &Vec<usize>| {
             let (first, last) = (&frames[range[0]], &frames[range[range.len() - 1]]);
-            end - first.offset <= RANGE && frames[number].offset - (last.offset + last.size) <= GAP
+            end - first.offset <= limit && frames[number].offset - (last.offset + last.size) <= GAP
         });
         match ranges.last_mut() {
             Some(range) if joins => range.push(number),
@@ -175,8 +192,12 @@ mod tests {
             })
             .collect();
         let all: BTreeSet<usize> = (0..9).collect();
-        assert_eq!(ranges(&frames, &all), [vec![0, 1, 2], vec![3], vec![4], vec![5]]);
-        assert_eq!(ranges(&frames, &[0, 2].into()), [vec![0], vec![2]], "two MiB in between are not fetched along");
-        assert!(ranges(&frames, &BTreeSet::new()).is_empty());
+        assert_eq!(ranges(&frames, &all, RANGE), [vec![0, 1, 2], vec![3], vec![4], vec![5]]);
+        assert_eq!(
+            ranges(&frames, &[0, 2].into(), RANGE),
+            [vec![0], vec![2]],
+            "two MiB in between are not fetched along"
+        );
+        assert!(ranges(&frames, &BTreeSet::new(), RANGE).is_empty());
     }
 }
