@@ -7,6 +7,7 @@
 
 pub mod call;
 pub mod connect;
+mod direct;
 pub mod discover;
 pub mod exec;
 pub mod list;
