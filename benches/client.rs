@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use kubectl_backup::cluster::Cluster;
+use kubectl_backup::cluster::{Cluster, connect};
 use kubectl_backup::resource::Kind;
 use kubectl_backup::rules::selection::never_backed_up;
 use memchr::memmem;
@@ -16,17 +16,20 @@ use std::time::Duration;
 /// A client of the kubeconfig's cluster with no connection yet, and like the worker's in its pod: nothing compressed,
 /// nothing tried again behind our back.
 pub(crate) async fn fresh() -> anyhow::Result<kube::Client> {
-    let mut config = kube::Config::from_kubeconfig(&kube::config::KubeConfigOptions::default()).await?;
+    let mut config = config().await?;
     config.disable_compression = true;
     config.default_retry = false;
     config.read_timeout = Some(Duration::from_secs(120));
     Ok(kube::Client::try_from(config)?)
 }
 
-/// The engine's cluster over such a client.
+async fn config() -> anyhow::Result<kube::Config> {
+    Ok(kube::Config::from_kubeconfig(&kube::config::KubeConfigOptions::default()).await?)
+}
+
+/// A fresh cluster, with the client that the engine has in its pod.
 pub(crate) async fn cluster() -> anyhow::Result<Cluster> {
-    let client = fresh().await?;
-    Ok(Cluster::new(client.clone(), client))
+    Ok(connect::within(config().await?)?)
 }
 
 /// The kinds that a backup of the cluster lists.

@@ -13,9 +13,6 @@ use std::io;
 pub const FRAME_TARGET: usize = 2 * 1024 * 1024;
 /// Bytes of tar beyond which a reader refuses a frame.
 pub const FRAME_LIMIT: u64 = 256 * 1024 * 1024;
-/// Bytes of tar that a frame has room for from the start: the target and an object more, as most are. Buffers that grow
-/// leave holes that nothing fits into.
-const FRAME_ROOM: usize = FRAME_TARGET + 64 * 1024;
 /// Everything in a tar file fills whole blocks of this many bytes.
 const BLOCK: usize = 512;
 /// The blocks that end a tar file. Stock tar ignores what follows them, so they stand behind the last frame only.
@@ -123,7 +120,7 @@ impl FrameBuilder {
         };
         let size = prefix.len() + rest.len();
         let path = path::object_path(&self.kind, object.namespace, object.name);
-        let tar = self.tar.get_or_insert_with(|| Vec::with_capacity(FRAME_ROOM));
+        let tar = self.tar.get_or_insert_with(|| self.encoders.buffer());
         append_header(tar, self.header.clone(), &path, size)?;
         let offset = tar.len();
         tar.extend_from_slice(prefix);
@@ -181,10 +178,12 @@ impl FilledFrame {
     /// Compresses and hashes: the CPU's share of a backup, for a thread of its own.
     pub fn compress(self) -> Result<Frame, Error> {
         let bytes = self.encoders.compress(&self.tar)?;
+        let tar_size = self.tar.len() as u64;
+        self.encoders.keep(self.tar);
         Ok(Frame {
             sha256: Digest::of(&bytes),
             bytes,
-            tar_size: self.tar.len() as u64,
+            tar_size,
             kind: self.kind,
             objects: self.objects,
             lines: self.lines,

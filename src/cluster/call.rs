@@ -9,6 +9,8 @@ use kube::client::Body;
 use serde::Deserialize;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How often a read is tried.
 pub const TRIES: u32 = 7;
@@ -23,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of an error's body that are read.
 const STATUS_LIMIT: usize = 64 * 1024;
+/// Bytes of a list that are handed over at once.
+const GATHERED: usize = 32 * 1024;
 
 /// A request that can be sent more than once.
 #[derive(Clone, Debug)]
@@ -181,6 +185,40 @@ pub(super) fn chunks(what: String, body: Body) -> impl futures::Stream<Item = Re
     })
 }
 
+/// The same chunks, read by a task of its own that hands over [`GATHERED`] bytes at a time. A list comes in pieces of 3 KB:
+/// where each of them wakes who cuts it, the runtime asks the system in between whether anything else has come, each time.
+pub(super) fn gathered(
+    chunks: impl futures::Stream<Item = Result<Bytes, Error>> + Send + 'static,
+) -> impl futures::Stream<Item = Result<Bytes, Error>> + Send {
+    let (sender, receiver) = mpsc::channel(1);
+    let mut reading = JoinSet::new(); // ends with the stream
+    reading.spawn(gather(chunks, sender));
+    stream::unfold((receiver, reading), |(mut receiver, reading)| async move {
+        let some = receiver.recv().await?;
+        Some((stream::iter(some), (receiver, reading)))
+    })
+    .flatten()
+}
+
+async fn gather(
+    chunks: impl futures::Stream<Item = Result<Bytes, Error>>,
+    sender: mpsc::Sender<Vec<Result<Bytes, Error>>>,
+) {
+    let mut chunks = std::pin::pin!(chunks);
+    let (mut some, mut size) = (Vec::new(), 0);
+    while let Some(chunk) = chunks.next().await {
+        size += chunk.as_ref().map_or(GATHERED, Bytes::len);
+        some.push(chunk);
+        if size >= GATHERED {
+            size = 0;
+            if sender.send(std::mem::take(&mut some)).await.is_err() {
+                return;
+            }
+        }
+    }
+    let _ = sender.send(some).await; // nobody waits for it any more where that fails
+}
+
 pub(super) fn transport(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Transport { what: what.to_owned(), message: super::chain(error) }
 }
@@ -248,6 +286,19 @@ async fn refusal(call: &Call, response: Response<Body>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_is_handed_over_whole_and_in_order_until_it_breaks_off() {
+        let pieces = 2 * GATHERED / 1000;
+        let piece = |n: usize| Bytes::from(vec![u8::try_from(n % 251).unwrap(); 1000]);
+        let broken = std::io::Error::other("reset");
+        let chunks = (0..pieces).map(move |n| Ok(piece(n))).chain([Err(transport("listing `pods`", &broken))]);
+        let got: Vec<_> = gathered(stream::iter(chunks)).collect().await;
+        let (broken, whole) = got.split_last().unwrap();
+        assert!(broken.as_ref().is_err_and(Error::is_transient), "{broken:?}");
+        let whole: Vec<Bytes> = whole.iter().map(|chunk| chunk.as_ref().unwrap().clone()).collect();
+        assert_eq!(whole, (0..pieces).map(piece).collect::<Vec<_>>());
+    }
 
     #[test]
     fn warnings_name_the_fields_that_are_dropped() {

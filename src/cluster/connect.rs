@@ -1,6 +1,6 @@
 //! Finding the API server: from a kubeconfig as kubectl does, or from inside a pod.
 
-use super::{Cluster, Error, READ_TIMEOUT, chain};
+use super::{Cluster, Error, READ_TIMEOUT, chain, direct};
 use http::HeaderValue;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -62,7 +62,7 @@ pub async fn from_kubeconfig(options: &ConnectOptions) -> Result<Connected, Erro
         config.proxy_url = None;
     }
     let namespace = config.default_namespace.clone();
-    Ok(Connected { cluster: clients(config, options.request_timeout)?, namespace })
+    Ok(Connected { cluster: clients(config, options.request_timeout, by_kube)?, namespace })
 }
 
 /// Connects with the service account of the pod that this runs in.
@@ -70,21 +70,35 @@ pub async fn from_kubeconfig(options: &ConnectOptions) -> Result<Connected, Erro
 /// # Errors
 /// [`Error::Connect`] outside of a pod.
 pub fn in_cluster() -> Result<Cluster, Error> {
-    let mut config = Config::incluster().map_err(|error| Error::Connect { message: chain(&error) })?;
-    // gzip costs the API server as much as the whole pipeline here, and the network inside a cluster is fast
-    config.disable_compression = true;
-    clients(config, None)
+    within(Config::incluster().map_err(|error| Error::Connect { message: chain(&error) })?)
 }
 
-fn clients(mut config: Config, request_timeout: Option<Duration>) -> Result<Cluster, Error> {
+/// Connects to an API server that is near: without a proxy, and without gzip, which costs the API server as much as the
+/// whole pipeline here.
+///
+/// # Errors
+/// [`Error::Connect`] with what is wrong in the config.
+pub fn within(mut config: Config) -> Result<Cluster, Error> {
+    config.disable_compression = true;
+    clients(config, None, direct::client)
+}
+
+fn by_kube(config: Config) -> Result<Client, Error> {
+    Client::try_from(config).map_err(|error| Error::Connect { message: chain(&error) })
+}
+
+fn clients(
+    mut config: Config,
+    request_timeout: Option<Duration>,
+    client: impl Fn(Config) -> Result<Client, Error>,
+) -> Result<Cluster, Error> {
     let agent = concat!("kubectl-backup/", env!("CARGO_PKG_VERSION"));
     config.headers.push((http::header::USER_AGENT, HeaderValue::from_static(agent)));
     config.default_retry = false; // `call` has the one retry policy
     let mut api = config.clone();
     api.read_timeout = Some(request_timeout.unwrap_or(READ_TIMEOUT));
     api.reset_reader_on_write = true;
-    let client = |config| Client::try_from(config).map_err(|error| Error::Connect { message: chain(&error) });
-    Ok(Cluster::new(client(api)?, client(config)?))
+    Ok(Cluster::new(client(api)?, by_kube(config)?))
 }
 
 /// Whether `NO_PROXY` names the API server's host. kube 5.0.0 compares it with the proxy's own host instead.
@@ -121,8 +135,11 @@ fn no_proxy_matches(rule: &str, host: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn every_request_says_who_asks() {
+    /// Asks a server of the test's own, and tells what the request was.
+    async fn asked(
+        client: impl Fn(Config) -> Result<Client, Error>,
+        answer: String,
+    ) -> (Result<String, Error>, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -130,16 +147,32 @@ mod tests {
             let (mut connection, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];
             let read = connection.read(&mut request).await.unwrap();
-            let body = r#"{"gitVersion":"v1.36.3"}"#;
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             connection.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8_lossy(&request[..read]).to_lowercase()
         });
-        let cluster = clients(Config::new(server), None).unwrap();
-        assert_eq!(cluster.version().await.unwrap(), "v1.36.3");
-        let request = answered.await.unwrap();
-        let agents: Vec<&str> = request.lines().filter(|line| line.starts_with("user-agent:")).collect();
-        assert_eq!(agents, [concat!("user-agent: kubectl-backup/", env!("CARGO_PKG_VERSION"))]);
+        let cluster = clients(Config::new(server), None, client).unwrap();
+        (cluster.version().await, answered.await.unwrap())
+    }
+
+    fn answer(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn every_request_says_who_asks() {
+        let body = answer(r#"{"gitVersion":"v1.36.3"}"#);
+        for (version, request) in [asked(by_kube, body.clone()).await, asked(direct::client, body).await] {
+            assert_eq!(version.unwrap(), "v1.36.3");
+            let agents: Vec<&str> = request.lines().filter(|line| line.starts_with("user-agent:")).collect();
+            assert_eq!(agents, [concat!("user-agent: kubectl-backup/", env!("CARGO_PKG_VERSION"))]);
+        }
+    }
+
+    #[tokio::test]
+    async fn large_answers_come_whole_inside_a_cluster() {
+        let version = "v".repeat(1 << 20);
+        let (told, _) = asked(direct::client, answer(&format!(r#"{{"gitVersion":"{version}"}}"#))).await;
+        assert!(told.unwrap() == version);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
 
-use super::call::{Call, TRIES, chunks};
+use super::call::{Call, TRIES, chunks, gathered};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -128,7 +128,7 @@ impl Cluster {
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
         let call = page.call();
         let response = self.answer(&call, page.tries).await?;
-        Ok(Box::pin(chunks(call.what, response.into_body())))
+        Ok(Box::pin(gathered(chunks(call.what, response.into_body()))))
     }
 
     /// What a kind's newest list says of itself, at the price of one object: its revision, and how many more there are. Of

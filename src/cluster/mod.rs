@@ -8,6 +8,7 @@
 pub mod call;
 pub mod connect;
 pub mod cut;
+mod direct;
 pub mod discover;
 pub mod exec;
 pub mod list;

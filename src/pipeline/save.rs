@@ -5,7 +5,7 @@
 //!
 //! | what | MiB |
 //! | --- | --- |
-//! | [`LISTS`] lists, each a frame being filled (2.1), the largest object (1.5) and a chunk | 4 × 3.6 |
+//! | [`LISTS`] lists, each a frame being filled (2.1), the largest object (1.5) and what is read ahead (0.2) | 4 × 3.8 |
 //! | [`FILLED`] filled frame waiting | 1 × 2.1 |
 //! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 5 |
 //! | compressed frame on its way into the upload | 1 × 2 |
@@ -13,8 +13,9 @@
 //! | program, connections, TLS | 22 |
 //! | **sum** | **71** |
 //!
-//! It is seldom reached: no frame and no part has its memory before it is filled, nor after it is sent. What large things
-//! leave goes back to the system (`jobs::submit::WORKER_ENV`), so that it leaves no holes. All that waits and the cutting
+//! It is seldom reached: no part has its memory before it is filled, nor after it is sent. The buffers of frames go from one
+//! frame to the next (`archive::encoders`). What other large things leave goes back to the system
+//! (`jobs::submit::WORKER_ENV`), so that it leaves no holes. All that waits and the cutting
 //! of lists have one thread, since a list comes in pieces of some KB (`runtime`); encoders have theirs.
 
 mod closure;
@@ -375,13 +376,8 @@ impl Files {
             index.abort().await;
             return Err(error);
         }
-        match objects.finish().await {
-            Ok(objects) => Ok((objects, index.finish().await?)),
-            Err(error) => {
-                index.abort().await;
-                Err(error)
-            }
-        }
+        let (objects, index) = tokio::join!(objects.finish(), index.finish());
+        Ok((objects?, index?))
     }
 
     async fn abort(self) {

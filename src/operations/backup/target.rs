@@ -184,10 +184,9 @@ pub(in crate::operations) async fn identity(
     cluster: &Cluster,
     discovery: &Discovery,
 ) -> anyhow::Result<ClusterIdentity> {
-    Ok(ClusterIdentity {
-        uid: cluster_uid(cluster, discovery).await?,
-        version: cluster.version().await.context("asking for the version")?,
-    })
+    let version = async { cluster.version().await.context("asking for the version") };
+    let (uid, version) = tokio::try_join!(cluster_uid(cluster, discovery), version)?;
+    Ok(ClusterIdentity { uid, version })
 }
 
 /// What tells this cluster from others: the uid of `kube-system`, which lives as long as the cluster does.
