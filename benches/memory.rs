@@ -19,6 +19,7 @@ const EACH: f64 = 200.0;
 /// How much more than the smallest of the loads the others may take.
 const GROWTH: f64 = 1.1;
 const NAME: &str = "worker's peak memory with ";
+const RESTORE: &str = "restore worker's peak memory with ";
 
 /// Measures. The highest of the rounds counts.
 pub(crate) async fn run(location: &str, holds: &str, rounds: usize, figures: &Book) -> anyhow::Result<()> {
@@ -71,8 +72,12 @@ pub(crate) async fn restore(location: &str, namespaces: usize, rounds: usize, fi
     let peaks: Vec<String> = all.iter().map(|said| format!("{:.1}", said.peak_mib)).collect();
     let highest = all.iter().max_by(|a, b| a.peak_mib.total_cmp(&b.peak_mib)).context("no round")?;
     let objects = backup.counts.objects;
+    let earlier = figures.read()?.into_iter().find_map(|figure| {
+        let objects = figure.what.strip_prefix(RESTORE)?.strip_suffix(" objects")?.parse::<u64>().ok()?;
+        Some((objects, figure.measured))
+    });
     figures.add(&Figure {
-        what: format!("restore worker's peak memory with {objects} objects"),
+        what: format!("{RESTORE}{objects} objects"),
         measured: highest.peak_mib,
         unit: " MiB".to_owned(),
         target: Some(Target::AtMost((LIMIT + objects as f64 * EACH / f64::from(1 << 20)).round())),
@@ -85,6 +90,14 @@ pub(crate) async fn restore(location: &str, namespaces: usize, rounds: usize, fi
             highest.cpu,
             mb(highest.bytes)
         ),
+    })?;
+    let Some((fewer, lower)) = earlier.filter(|(fewer, _)| *fewer < objects) else { return Ok(()) };
+    figures.add(&Figure {
+        what: format!("growth of a restore's memory from {fewer} to {objects} objects"),
+        measured: (highest.peak_mib - lower) * f64::from(1 << 20) / (objects - fewer) as f64,
+        unit: " bytes an object".to_owned(),
+        target: Some(Target::AtMost(EACH)),
+        detail: format!("{:.1} against {lower:.1} MiB", highest.peak_mib),
     })
 }
 

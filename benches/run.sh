@@ -58,7 +58,7 @@ step "what other clients wait"
 step "restore against plain POSTs"
 "$figures" restore $((10 / scale > 0 ? 10 / scale : 1))
 
-for namespaces in $((10 / scale > 0 ? 10 / scale : 1)) $((50 / scale > 0 ? 50 / scale : 1)); do
+for namespaces in $((10 / scale > 0 ? 10 / scale : 1)) $((100 / scale > 1 ? 100 / scale : 2)); do
   step "memory of a restore of $namespaces,000 objects"
   "$figures" restore-memory "$namespaces"
 done

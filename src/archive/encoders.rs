@@ -15,6 +15,10 @@ const LEVEL: i32 = 1;
 /// nothing fits into.
 const ROOM: usize = FRAME_TARGET + 64 * 1024;
 
+/// Buffers that wait at most: as many as are compressed at once. When the last lists end, those of the others go back to the
+/// system; the index is largest then.
+const WAITING: usize = 2;
+
 /// Encoders and buffers that nobody uses at the moment.
 #[derive(Clone, Default)]
 pub struct Encoders(Arc<Mutex<Idle>>);
@@ -40,11 +44,13 @@ impl Encoders {
         self.idle().buffers.pop().unwrap_or_else(|| Vec::with_capacity(ROOM))
     }
 
-    /// Keeps a buffer for the next frame, unless a large object made it grow: what that took goes back to the system.
+    /// Keeps a buffer for the next frame, unless a large object made it grow or enough of them wait: what it took goes back to
+    /// the system then.
     pub(super) fn keep(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == ROOM {
+        let mut idle = self.idle();
+        if buffer.capacity() == ROOM && idle.buffers.len() < WAITING {
             buffer.clear();
-            self.idle().buffers.push(buffer);
+            idle.buffers.push(buffer);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Lists of metadata, of which only what a caller picks is kept: at the price of an object, whatever the cluster's size.
 
-use super::call::{Call, TRIES, chunks, parse, retried};
+use super::call::{Call, TRIES, chunks, gathered, parse, retried};
 use super::cut::{CutError, Cutter, Part};
 use super::list::ListMeta;
 use super::{Cluster, Error, about};
@@ -67,7 +67,7 @@ impl Cluster {
     ) -> Result<(Vec<T>, String), Error> {
         let nonsense = |message: String| Error::Answer { what: call.what.clone(), message };
         let not_a_list = |error: CutError| nonsense(error.to_string());
-        let mut chunks = pin!(chunks(call.what.clone(), self.once(call).await?.into_body()));
+        let mut chunks = pin!(gathered(chunks(call.what.clone(), self.once(call).await?.into_body())));
         let (mut cutter, mut kept, mut metadata, mut unread) = (Cutter::default(), Vec::new(), Vec::new(), None);
         while let Some(chunk) = chunks.try_next().await? {
             let each = |part: Part<'_>| {
