@@ -129,11 +129,13 @@ start_server() {
   echo "$! $(process_start $!)" >"$dir/pid"
 }
 process_start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
-# server_runs DIR: its pid may by now belong to another process, but not with the same time of start
+# server_runs DIR: its pid may by now belong to another process, but not with the same time of start. One that was killed
+# keeps its ports until the last of its threads has ended, which may be after its first.
 server_runs() {
   local pid start
   read -r pid start 2>/dev/null <"$1/pid" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] &&
-    [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)" != Z ]
+    { [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)" != Z ] ||
+      [ "$(ls "/proc/$pid/task" 2>/dev/null | wc -l)" -gt 1 ]; }
 }
 stop_server() {
   local dir=$1 pid deadline=$((SECONDS + 10))
