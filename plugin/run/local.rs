@@ -62,7 +62,7 @@ pub(super) async fn run(session: &Session, task: &Task) -> anyhow::Result<Ended>
         counts: told.counts,
         problems: told.problems.clone(),
         problems_total: told.problems.len() as u64,
-        result: done.result.map(|packed| packed.open()).transpose()?.map(|bytes| bytes.to_vec()),
+        result: done.result.map(|packed| packed.open()).transpose()?,
         took: began.elapsed(),
     })
 }

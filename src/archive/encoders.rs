@@ -1,5 +1,5 @@
 //! [`Encoders`] that go from frame to frame, and the buffers that frames are filled into: what one leaves the next takes. To
-//! get each from the system anew, a page fault for every 4 KiB, took a tenth of a backup's CPU time.
+//! get each from the system anew, a page fault for every 4 KiB, took a twentieth of a backup's CPU time by an estimate.
 
 use super::Error;
 use super::frame::FRAME_TARGET;

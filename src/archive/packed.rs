@@ -67,8 +67,8 @@ impl Packed {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn open(&self) -> Result<Bytes, Error> {
-        zstd::bulk::decompress(&self.zstd, self.size).map(Bytes::from).map_err(Error::Compress)
+    pub fn open(&self) -> Result<Vec<u8>, Error> {
+        zstd::bulk::decompress(&self.zstd, self.size).map_err(Error::Compress)
     }
 
     /// All of it, in pieces of this many bytes.

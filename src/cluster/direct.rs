@@ -1,7 +1,7 @@
 //! A client for the inside of a cluster: no proxy, no gzip, no credential plugin. kube's own does as well, and reads large
 //! lists dearly: TLS takes its records from the socket 4 KiB at a time, whatever has come, and HTTP/1 takes buffers of
-//! 400 KiB for each connection anew and anew. Here the socket is read [`ROOM`] bytes at a time, and so is HTTP/1. That saves
-//! a tenth of a backup's CPU time.
+//! 400 KiB for each connection anew and anew. Here the socket is read [`ROOM`] bytes at a time, and so is HTTP/1. That
+//! saves CPU time.
 
 use super::{Error, chain};
 use http::Uri;

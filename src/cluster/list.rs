@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 /// Asks for metadata only; servers of aggregated APIs that can't do that answer with the whole.
-const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+pub(super) const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 /// One page of a list.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn call(&self) -> Call {
+    pub(super) fn call(&self) -> Call {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut query = format!("?limit={}", self.limit);
         match (self.token, self.revision) {

@@ -2,17 +2,14 @@
 
 use super::call::{Call, TRIES, chunks, gathered, parse, retried};
 use super::cut::{CutError, Cutter, Part};
-use super::list::ListMeta;
-use super::{Cluster, Error, about};
+use super::list::{ListMeta, METADATA, Page};
+use super::{Cluster, Error};
 use crate::resource::Kind;
 use crate::runtime::Reading;
 use futures::TryStreamExt;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::IgnoredAny;
 use std::pin::pin;
 
-/// Asks for metadata only; a server that can't do that answers with the whole.
-const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 /// Objects in a page.
 const PAGE: u32 = 2000;
 
@@ -44,13 +41,19 @@ impl Cluster {
         let mut kept = Vec::new();
         let mut token = String::new();
         loop {
-            let mut uri = format!("{}?limit={PAGE}", kind.list_path(namespace));
-            if !token.is_empty() {
-                uri += &format!("&continue={}", utf8_percent_encode(&token, NON_ALPHANUMERIC));
-            }
-            let what = about("listing", kind, namespace);
-            let call = Call { accept: METADATA, secret: kind.is("secrets"), ..Call::get(what, uri) };
-            let (picked, next) = retried(TRIES, || self.picked_of_page(&call, pick)).await?;
+            let from = (!token.is_empty()).then_some(token.as_str());
+            let page = Page {
+                kind,
+                namespace,
+                revision: None,
+                token: from,
+                name: None,
+                selector: None,
+                limit: PAGE,
+                tries: TRIES,
+            };
+            let call = Call { accept: METADATA, ..page.call() };
+            let (picked, next) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);
             token = next;
             if token.is_empty() {

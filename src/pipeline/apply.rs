@@ -193,9 +193,11 @@ impl Apply<'_> {
                 }
             }
             self.events.note(format!("{}: {} objects", place.wave, items.len()));
-            let definitions = if place.wave == Wave::Definitions { items.clone() } else { BTreeSet::new() };
+            let definitions = (place.wave == Wave::Definitions).then(|| items.clone());
             self.pass(&gathered, items).await?;
-            self.served(&gathered, &definitions).await?;
+            if let Some(definitions) = definitions {
+                self.served(&gathered, &definitions).await?;
+            }
         }
         self.statuses(&gathered, before).await?;
         let mut restored = gathered.into_inner().unwrap_or_else(PoisonError::into_inner).restored;

@@ -269,7 +269,7 @@ async fn a_plan_is_refused_when_the_target_moved_on() {
         // what it was about can be read when its Job is gone
         let query = Query { backup: BackupQuery::parse(RESTORE).unwrap(), from_cluster: None };
         let log = Worker::named("reader").run(LOGS, Verb::Logs(query), &moved, &bucket).await.unwrap();
-        let log = String::from_utf8(log.result.unwrap().open().unwrap().to_vec()).unwrap();
+        let log = String::from_utf8(log.result.unwrap().open().unwrap()).unwrap();
         assert!(log.lines().last().is_some_and(|line| line.contains("failed: the plan has changed")), "{log}");
     }
     // neither is another backup, or another policy, the plan that was approved

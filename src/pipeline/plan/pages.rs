@@ -7,7 +7,7 @@ use super::super::{Error, adapt, fetch};
 use super::compare::{self, Found};
 use super::{Existing, Plan};
 use crate::cluster::Cluster;
-use crate::cluster::cut::{Cutter, Part};
+use crate::cluster::cut::{CutError, Cutter, Part};
 use crate::cluster::list::{ListMeta, Page};
 use crate::pipeline::fetch::Backup;
 use crate::resource::{Kind, ObjectName};
@@ -256,7 +256,7 @@ async fn read(
                     }
                     Part::Field { .. } => (),
                 }
-                Ok::<_, crate::cluster::cut::CutError>(())
+                Ok::<_, CutError>(())
             };
             cutter.push(&chunk, each).map_err(cut)?;
             if !items.is_empty() && sender.send(items).await.is_err() {

@@ -1,7 +1,6 @@
 //! The end of a backup: the manifest, once; and taking back what never became a backup.
 
-use crate::archive::manifest::File;
-use crate::archive::manifest::{MANIFEST_LIMIT, Manifest, data_key, manifest_key};
+use crate::archive::manifest::{File, MANIFEST_LIMIT, Manifest, data_key, manifest_key};
 use crate::archive::packed::Packed;
 use crate::id::{Attempt, BackupId};
 use crate::pipeline::Error;
