@@ -140,6 +140,11 @@ impl FrameBuilder {
         Ok(())
     }
 
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.tar.is_none()
+    }
+
     /// Whether it holds enough to be closed.
     pub fn is_full(&self) -> bool {
         self.tar.as_ref().is_some_and(|tar| tar.len() >= FRAME_TARGET)

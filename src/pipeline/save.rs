@@ -5,13 +5,13 @@
 //!
 //! | what | MiB |
 //! | --- | --- |
-//! | [`LISTS`] lists, each a frame being filled (2.1), the largest object (1.5) and what is read ahead (0.2) | 4 × 3.8 |
-//! | [`FILLED`] filled frame waiting | 1 × 2.1 |
-//! | [`ENCODERS`] encoders: a filled frame, its compressed form, zstd's tables | 2 × 5 |
+//! | [`LISTS`] lists, each the largest object (1.5) and what is read ahead (0.2) | 4 × 1.7 |
+//! | [`frames::PLACES`] frames being filled, waiting, being compressed | 6 × 2.1 |
+//! | [`ENCODERS`] encoders: a frame's compressed form and zstd's tables | 2 × 3 |
 //! | compressed frame on its way into the upload | 1 × 2 |
 //! | parts of the two uploads: of each one being filled and one in flight | 4 × 5 |
 //! | program, connections, TLS | 22 |
-//! | **sum** | **71** |
+//! | **sum** | **70** |
 //!
 //! It is seldom reached: no part has its memory before it is filled, nor after it is sent. The buffers of frames go from one
 //! frame to the next (`archive::encoders`). What other large things leave goes back to the system
@@ -21,6 +21,7 @@
 mod closure;
 pub mod commit;
 mod crds;
+mod frames;
 mod kind;
 mod list;
 mod look;
@@ -33,8 +34,7 @@ pub use look::{Seen, look};
 
 use super::upload::FileUpload;
 use super::{Error, until_cancelled, until_settled};
-use crate::archive::encoders::Encoders;
-use crate::archive::frame::{FilledFrame, end_of_archive};
+use crate::archive::frame::end_of_archive;
 use crate::archive::index::IndexWriter;
 use crate::archive::manifest::{File, data_key};
 use crate::cluster::Cluster;
@@ -46,6 +46,7 @@ use crate::rules::needs::Needs;
 use crate::rules::selection::Chosen;
 use crate::rules::volumes::Claim;
 use crate::store::Store;
+use frames::{Frames, Placed};
 use futures::{StreamExt, stream};
 use list::{Item, ListTask, Listed};
 use others::Others;
@@ -60,8 +61,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Lists in flight. Four saturate an API server on two cores; more cost it memory and us nothing gained.
 pub const LISTS: usize = 4;
-/// Filled frames that wait for an encoder.
-pub const FILLED: usize = 1;
 /// Frames compressed at once.
 pub const ENCODERS: usize = 2;
 
@@ -185,7 +184,6 @@ struct Saving<'a> {
     cluster: &'a Cluster,
     request: &'a SaveRequest<'a>,
     events: &'a Events,
-    encoders: Encoders,
     gathered: Mutex<Gathered>,
 }
 
@@ -209,7 +207,7 @@ impl<'a> Saving<'a> {
             others: Others::default(),
             needed: BTreeMap::new(),
         };
-        Self { cluster, request, events, encoders: Encoders::default(), gathered: Mutex::new(gathered) }
+        Self { cluster, request, events, gathered: Mutex::new(gathered) }
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
@@ -218,28 +216,24 @@ impl<'a> Saving<'a> {
 
     /// All stages side by side, until the last frame is handed to the store.
     async fn run(&self, files: &mut Files) -> Result<(), Error> {
-        let (filled, to_compress) = mpsc::channel(FILLED);
-        let lists = async move {
-            self.lists(&filled).await?;
-            drop(filled);
-            Ok(())
-        };
+        let (frames, to_compress) = Frames::new();
+        let lists = async move { self.lists(&frames).await };
         tokio::try_join!(lists, self.upload(to_compress, files)).map(drop)
     }
 
-    async fn lists(&self, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+    async fn lists(&self, frames: &Frames) -> Result<(), Error> {
         let difference = crds::compare(self).await?;
         let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
         let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
-        self.list_all(select::own_lists(&kinds, self.request), filled).await?;
+        self.list_all(select::own_lists(&kinds, self.request), frames).await?;
         self.check_found()?;
         others::count(self).await;
-        if self.finds_needs() { closure::cluster_scoped(self, filled).await } else { Ok(()) }
+        if self.finds_needs() { closure::cluster_scoped(self, frames).await } else { Ok(()) }
     }
 
     /// Makes lists, several at a time: those of claims first, then the longest, so that no core is idle in the end since
     /// one long list is left.
-    async fn list_all(&self, mut tasks: Vec<ListTask>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+    async fn list_all(&self, mut tasks: Vec<ListTask>, frames: &Frames) -> Result<(), Error> {
         let is_claims = |task: &ListTask| task.kind.is("persistentvolumeclaims");
         let mut claims_left = tasks.iter().filter(|task| is_claims(task)).count();
         {
@@ -251,7 +245,7 @@ impl<'a> Saving<'a> {
         let mut lists = stream::iter(tasks)
             .map(|task| async move {
                 let choose = |item: &Item<'_>, text: &str| self.choose(&task.kind, item, text);
-                self.list(&task, filled, &choose).await.map(|()| is_claims(&task))
+                self.list(&task, frames, &choose).await.map(|()| is_claims(&task))
             })
             .buffer_unordered(self.request.lists.clamp(1, LISTS));
         loop {
@@ -269,15 +263,18 @@ impl<'a> Saving<'a> {
     }
 
     /// Compresses frames on threads of their own, and gives them their places in whatever order they get done.
-    async fn upload(&self, mut filled: mpsc::Receiver<FilledFrame>, files: &mut Files) -> Result<(), Error> {
+    async fn upload(&self, mut filled: mpsc::Receiver<Placed>, files: &mut Files) -> Result<(), Error> {
         let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
-            .map(|frame| tokio::task::spawn_blocking(move || frame.compress()))
+            .map(|Placed { frame, place }| {
+                tokio::task::spawn_blocking(move || frame.compress().map(|frame| (frame, place)))
+            })
             .buffer_unordered(ENCODERS);
         while let Some(frame) = frames.next().await {
-            let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
+            let (frame, place) = frame.map_err(|error| Error::Thread(error.to_string()))??;
             let lines = files.writer.frame(&frame)?;
             files.objects.write(frame.bytes).await?;
             files.index.write(lines).await?;
+            drop(place);
             let counts = {
                 let mut gathered = self.gathered();
                 gathered.counts.bytes_stored = files.objects.size() + files.index.size();

@@ -1,18 +1,17 @@
 //! The lists of what others need: after those of the objects that were asked for, the cluster-scoped objects that were
 //! found to be needed.
 
+use super::frames::Frames;
 use super::list::ListTask;
 use super::select::OWN_NAMES;
 use super::{Error, Saving};
-use crate::archive::frame::FilledFrame;
 use crate::pipeline::save::list::{Choice, Item};
 use crate::resource::Kind;
 use crate::rules::needs::needs_of;
 use std::collections::BTreeSet;
-use tokio::sync::mpsc;
 
 /// Lists what the saved objects need, and what that needs in turn, until nothing new is needed.
-pub(super) async fn cluster_scoped(saving: &Saving<'_>, filled: &mpsc::Sender<FilledFrame>) -> Result<(), Error> {
+pub(super) async fn cluster_scoped(saving: &Saving<'_>, frames: &Frames) -> Result<(), Error> {
     {
         let mut gathered = saving.gathered();
         let with_objects: Vec<Kind> =
@@ -20,7 +19,7 @@ pub(super) async fn cluster_scoped(saving: &Saving<'_>, filled: &mpsc::Sender<Fi
         with_objects.iter().for_each(|kind| gathered.needs.need_crd(kind));
     }
     if let Some(kind) = find(saving, "clusterrolebindings.rbac.authorization.k8s.io") {
-        list_needed(saving, filled, &kind, &Which::MatchingBindings).await?;
+        list_needed(saving, frames, &kind, &Which::MatchingBindings).await?;
     }
     loop {
         let open = saving.gathered().needs.take();
@@ -29,12 +28,12 @@ pub(super) async fn cluster_scoped(saving: &Saving<'_>, filled: &mpsc::Sender<Fi
         }
         for (key, names) in open {
             let Some(kind) = find(saving, &key) else { continue };
-            list_needed(saving, filled, &kind, &Which::Named(names)).await?;
+            list_needed(saving, frames, &kind, &Which::Named(names)).await?;
         }
     }
     let aggregates = saving.gathered().needs.aggregates();
     match find(saving, "clusterroles.rbac.authorization.k8s.io") {
-        Some(kind) if aggregates => list_needed(saving, filled, &kind, &Which::Aggregated).await,
+        Some(kind) if aggregates => list_needed(saving, frames, &kind, &Which::Aggregated).await,
         _ => Ok(()),
     }
 }
@@ -53,12 +52,7 @@ fn find(saving: &Saving<'_>, key: &str) -> Option<Kind> {
     saving.request.kinds.iter().find(|kind| kind.is(key) && !kind.namespaced).cloned()
 }
 
-async fn list_needed(
-    saving: &Saving<'_>,
-    filled: &mpsc::Sender<FilledFrame>,
-    kind: &Kind,
-    which: &Which,
-) -> Result<(), Error> {
+async fn list_needed(saving: &Saving<'_>, frames: &Frames, kind: &Kind, which: &Which) -> Result<(), Error> {
     let tasks: Vec<ListTask> = match which {
         Which::Named(names) if names.len() <= OWN_NAMES => {
             names.iter().map(|name| ListTask::named(kind, name)).collect()
@@ -68,7 +62,7 @@ async fn list_needed(
     saving.gathered().counts.kinds += tasks.len() as u64;
     for task in tasks {
         let choose = |item: &Item<'_>, text: &str| saving.choose_needed(kind, which, item, text);
-        saving.list(&task, filled, &choose).await?;
+        saving.list(&task, frames, &choose).await?;
     }
     Ok(())
 }

@@ -2,13 +2,12 @@
 //! by namespace where the API server can't give the whole or doesn't want to, so that one broken object (a Secret that can't be decrypted,
 //! a resource whose conversion webhook is dead) costs one namespace.
 
+use super::frames::Frames;
 use super::list::{self, Choice, Item, ListTask, Listed};
 use super::{Saving, Wanted};
-use crate::archive::frame::FilledFrame;
 use crate::cluster;
 use crate::pipeline::Error;
 use crate::report::Problem;
-use tokio::sync::mpsc;
 
 /// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
 const TRIES_EACH: u32 = 3;
@@ -18,14 +17,9 @@ pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
 
 impl Saving<'_> {
     /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
-    pub(super) async fn list(
-        &self,
-        task: &ListTask,
-        filled: &mpsc::Sender<FilledFrame>,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
+    pub(super) async fn list(&self, task: &ListTask, frames: &Frames, choose: &Choose<'_>) -> Result<(), Error> {
         let mut listed = Listed::default();
-        let result = self.pinned(task, filled, &mut listed, choose).await;
+        let result = self.pinned(task, frames, &mut listed, choose).await;
         let (last, unordered) = (listed.last.clone(), listed.unordered);
         self.gathered().others.note(task, &listed, result.is_ok());
         self.note(task, listed);
@@ -33,7 +27,7 @@ impl Saving<'_> {
             Ok(()) => (),
             Err(error) if self.ends_run(&error) => return Err(error),
             Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !unordered => {
-                self.by_namespace(task, &error, &last, filled, choose).await?;
+                self.by_namespace(task, &error, &last, frames, choose).await?;
             }
             Err(error) => self.problem(task, &error),
         }
@@ -51,13 +45,13 @@ impl Saving<'_> {
     async fn pinned(
         &self,
         task: &ListTask,
-        filled: &mpsc::Sender<FilledFrame>,
+        frames: &Frames,
         listed: &mut Listed,
         choose: &Choose<'_>,
     ) -> Result<(), Error> {
         let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
         let each = |item: &Item<'_>, text: &str| choose(item, text);
-        let result = list::list(self.cluster, task, revision.as_deref(), filled, &self.encoders, listed, each).await;
+        let result = list::list(self.cluster, task, revision.as_deref(), frames, listed, each).await;
         match (result, revision) {
             (Err(error), Some(_)) if error.is_expired() && self.request.restart_when_compacted => Err(error),
             (Err(error), revision) if error.is_expired() && !listed.unordered => {
@@ -65,7 +59,7 @@ impl Saving<'_> {
                     let why = "the revision was compacted while it was listed";
                     self.gathered().pin.release(&task.kind, why, String::new());
                 }
-                list::list(self.cluster, task, None, filled, &self.encoders, listed, each).await
+                list::list(self.cluster, task, None, frames, listed, each).await
             }
             (Ok(()), Some(revision)) if listed.revision != revision => {
                 let why = "its API does not list at the revision asked for";
@@ -73,7 +67,7 @@ impl Saving<'_> {
                 Ok(())
             }
             (Err(error), _) if is_forbidden(&error) && task.name.is_some() => {
-                self.read(task, error, filled, listed, choose).await
+                self.read(task, error, frames, listed, choose).await
             }
             (result, _) => result,
         }
@@ -84,12 +78,12 @@ impl Saving<'_> {
         &self,
         task: &ListTask,
         refused: Error,
-        filled: &mpsc::Sender<FilledFrame>,
+        frames: &Frames,
         listed: &mut Listed,
         choose: &Choose<'_>,
     ) -> Result<(), Error> {
         let each = |item: &Item<'_>, text: &str| choose(item, text);
-        match list::one(self.cluster, task, filled, &self.encoders, listed, each).await {
+        match list::one(self.cluster, task, frames, listed, each).await {
             Err(error) if is_forbidden(&error) => return Err(refused),
             other => other?,
         }
@@ -107,7 +101,7 @@ impl Saving<'_> {
         task: &ListTask,
         broken: &Error,
         last: &str,
-        filled: &mpsc::Sender<FilledFrame>,
+        frames: &Frames,
         choose: &Choose<'_>,
     ) -> Result<(), Error> {
         self.events.note(format!("{broken}; it is listed namespace by namespace"));
@@ -131,7 +125,7 @@ impl Saving<'_> {
             if begun == Some(namespace.as_str()) {
                 last.clone_into(&mut listed.last);
             }
-            let result = self.pinned(&own, filled, &mut listed, choose).await;
+            let result = self.pinned(&own, frames, &mut listed, choose).await;
             self.gathered().others.note(&own, &listed, result.is_ok());
             self.note(&own, listed);
             match result {

@@ -1,7 +1,7 @@
 //! Lists one kind, page by page, cuts its items out of the stream, and fills frames with those that are selected.
 
-use crate::archive::encoders::Encoders;
-use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
+use super::frames::{Filling, Frames};
+use crate::archive::frame::Object;
 use crate::cluster::Cluster;
 use crate::cluster::cut::{CutError, Cutter, Part};
 use crate::cluster::list::{ListMeta, Page};
@@ -14,7 +14,6 @@ use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use tokio::sync::mpsc;
 
 /// Objects in a page. Measured best between 250 and 2000 (a page more is a round trip more); memory doesn't follow it.
 const PAGE: u32 = 2000;
@@ -97,9 +96,9 @@ pub(super) struct Listed {
 }
 
 /// A page that is being read.
-struct OpenPage<'a, C> {
+struct OpenPage<'a, 'f, C> {
     kind: &'a Kind,
-    frame: &'a mut FrameBuilder,
+    frame: &'a mut Filling<'f>,
     chooser: &'a mut C,
     listed: &'a mut Listed,
     seen: &'a mut Seen,
@@ -107,7 +106,6 @@ struct OpenPage<'a, C> {
     /// Items of this page so far, in this reading of it.
     position: u64,
     meta: Option<ListMeta>,
-    full: Vec<FilledFrame>,
 }
 
 /// What of a page was used before it broke off, so that nothing is taken twice when it is read again.
@@ -129,16 +127,13 @@ pub(super) async fn list(
     cluster: &Cluster,
     task: &ListTask,
     revision: Option<&str>,
-    frames: &mpsc::Sender<FilledFrame>,
-    encoders: &Encoders,
+    frames: &Frames,
     listed: &mut Listed,
     mut chooser: impl Chooser,
 ) -> Result<(), Error> {
-    let mut frame = FrameBuilder::new(&task.kind, encoders);
-    let pages = all_pages(cluster, task, revision, frames, &mut frame, listed, &mut chooser).await;
-    if let Some(last) = frame.take()? {
-        send(frames, last).await?;
-    }
+    let mut frame = Filling::new(&task.kind, frames);
+    let pages = all_pages(cluster, task, revision, &mut frame, listed, &mut chooser).await;
+    frame.finish().await?;
     pages
 }
 
@@ -149,14 +144,13 @@ pub(super) async fn list(
 pub(super) async fn one(
     cluster: &Cluster,
     task: &ListTask,
-    frames: &mpsc::Sender<FilledFrame>,
-    encoders: &Encoders,
+    frames: &Frames,
     listed: &mut Listed,
     mut chooser: impl Chooser,
 ) -> Result<(), Error> {
     let name = ObjectName::new(task.namespace.as_deref(), task.name.as_deref().unwrap_or_default());
     let Some(bytes) = cluster.get(&task.kind, &name).await? else { return Ok(()) };
-    let mut frame = FrameBuilder::new(&task.kind, encoders);
+    let mut frame = Filling::new(&task.kind, frames);
     let mut seen = Seen::default();
     let mut open = OpenPage {
         kind: &task.kind,
@@ -167,21 +161,16 @@ pub(super) async fn one(
         passed_over: "",
         position: 0,
         meta: None,
-        full: Vec::new(),
     };
     open.item(&bytes).map_err(|error| open.named(error))?;
-    for full in open.full.into_iter().chain(frame.take()?) {
-        send(frames, full).await?;
-    }
-    Ok(())
+    frame.finish().await
 }
 
 async fn all_pages<C: Chooser>(
     cluster: &Cluster,
     task: &ListTask,
     revision: Option<&str>,
-    frames: &mpsc::Sender<FilledFrame>,
-    frame: &mut FrameBuilder,
+    frame: &mut Filling<'_>,
     listed: &mut Listed,
     chooser: &mut C,
 ) -> Result<(), Error> {
@@ -198,7 +187,7 @@ async fn all_pages<C: Chooser>(
             limit: PAGE,
             tries: task.tries,
         };
-        let meta = whole_page(cluster, &page, frames, frame, listed, chooser, &passed_over).await?;
+        let meta = whole_page(cluster, &page, frame, listed, chooser, &passed_over).await?;
         if token.is_empty() {
             listed.revision = meta.resource_version;
         }
@@ -213,8 +202,7 @@ async fn all_pages<C: Chooser>(
 async fn whole_page<C: Chooser>(
     cluster: &Cluster,
     page: &Page<'_>,
-    frames: &mpsc::Sender<FilledFrame>,
-    frame: &mut FrameBuilder,
+    frame: &mut Filling<'_>,
     listed: &mut Listed,
     chooser: &mut C,
     passed_over: &str,
@@ -223,20 +211,11 @@ async fn whole_page<C: Chooser>(
     let mut tried = 0;
     loop {
         tried += 1;
-        let mut open = OpenPage {
-            kind: page.kind,
-            frame,
-            chooser,
-            listed,
-            seen: &mut seen,
-            passed_over,
-            position: 0,
-            meta: None,
-            full: Vec::new(),
-        };
+        let mut open =
+            OpenPage { kind: page.kind, frame, chooser, listed, seen: &mut seen, passed_over, position: 0, meta: None };
         // what fails before the first byte was tried often enough by then
         let chunks = cluster.open_page(page).await?;
-        match read_page(chunks, frames, &mut open).await {
+        match read_page(chunks, &mut open).await {
             Ok(meta) => return Ok(meta),
             Err(error) if tried == PAGE_TRIES => return Err(error),
             Err(Error::Cluster(error)) if error.is_transient() => {
@@ -255,24 +234,17 @@ async fn whole_page<C: Chooser>(
 
 async fn read_page<C: Chooser>(
     mut chunks: impl Stream<Item = Result<Bytes, crate::cluster::Error>> + Unpin,
-    frames: &mpsc::Sender<FilledFrame>,
-    open: &mut OpenPage<'_, C>,
+    open: &mut OpenPage<'_, '_, C>,
 ) -> Result<ListMeta, Error> {
     let _reading = Reading::new();
     let mut cutter = Cutter::default();
     while let Some(chunk) = chunks.next().await {
         cutter.push(&chunk?, |part| open.part(part)).map_err(|error| open.named(error))?;
-        for frame in std::mem::take(&mut open.full) {
-            send(frames, frame).await?;
-        }
+        open.frame.pass_on().await?;
     }
     cutter.finish().map_err(|source| open.cut_error(source))?;
     // every list states it: `{}` is no list, and must not be taken for an empty one
     open.meta.take().ok_or_else(|| open.cut_error(CutError::Syntax("it has no metadata", 0)))
-}
-
-async fn send(frames: &mpsc::Sender<FilledFrame>, frame: FilledFrame) -> Result<(), Error> {
-    frames.send(frame).await.map_err(|_| Error::Thread("nobody takes frames any more".to_owned()))
 }
 
 impl From<CutError> for Error {
@@ -281,7 +253,7 @@ impl From<CutError> for Error {
     }
 }
 
-impl<C: Chooser> OpenPage<'_, C> {
+impl<C: Chooser> OpenPage<'_, '_, C> {
     fn part(&mut self, part: Part<'_>) -> Result<(), Error> {
         match part {
             Part::Item(bytes) => self.item(bytes),
@@ -330,9 +302,6 @@ impl<C: Chooser> OpenPage<'_, C> {
         })?;
         self.listed.objects += 1;
         self.listed.bytes += bytes.len() as u64;
-        if self.frame.is_full() {
-            self.full.extend(self.frame.take()?);
-        }
         Ok(())
     }
 

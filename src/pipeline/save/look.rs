@@ -1,13 +1,13 @@
 //! Looking at what a backup would hold: the same lists and the same decisions, and nothing written.
 
+use super::frames::Frames;
 use super::pin::Pin;
-use super::{FILLED, KindReport, SaveRequest, Saving};
+use super::{KindReport, SaveRequest, Saving};
 use crate::cluster::Cluster;
 use crate::pipeline::{Error, until_cancelled};
 use crate::report::{Counts, Events, Omission, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// What a backup would come to.
@@ -37,12 +37,9 @@ pub async fn look(
     cancel: &CancellationToken,
 ) -> Result<Seen, Error> {
     let saving = Saving::new(cluster, request, pin, None, events);
-    let (filled, mut dropped) = mpsc::channel(FILLED);
-    let lists = async {
-        let result = saving.lists(&filled).await;
-        drop(filled);
-        result
-    };
+    let (frames, mut dropped) = Frames::new();
+    let saves = &saving;
+    let lists = async move { saves.lists(&frames).await };
     let drops = async {
         while dropped.recv().await.is_some() {}
         Ok(())
