@@ -1,6 +1,7 @@
-//! One list with all that is tried before it becomes a problem in the report: read on after a compaction, and namespace
-//! by namespace where the API server can't give the whole or doesn't want to, so that one broken object (a Secret that can't be decrypted,
-//! a resource whose conversion webhook is dead) costs one namespace.
+//! One list with all that is tried before it becomes a problem in the report: read on after a compaction, or in another
+//! version where the kind's own stops being served, and namespace by namespace where the API server can't give the whole
+//! or doesn't want to, so that one broken object (a Secret that can't be decrypted, a resource whose conversion webhook is
+//! dead) costs one namespace.
 
 use super::list::{self, Choice, Item, ListTask, Listed};
 use super::{Saving, Wanted};
@@ -8,6 +9,7 @@ use crate::archive::frame::FilledFrame;
 use crate::cluster;
 use crate::pipeline::Error;
 use crate::report::Problem;
+use crate::resource::Kind;
 use tokio::sync::mpsc;
 
 /// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
@@ -15,6 +17,15 @@ const TRIES_EACH: u32 = 3;
 
 /// Decides on an item of a list.
 pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
+
+/// Where a list broke off, or is to go on.
+#[derive(Default)]
+struct Place {
+    /// As [`Listed::last`].
+    last: String,
+    /// As [`Listed::unordered`].
+    unordered: bool,
+}
 
 impl Saving<'_> {
     /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
@@ -24,16 +35,12 @@ impl Saving<'_> {
         filled: &mpsc::Sender<FilledFrame>,
         choose: &Choose<'_>,
     ) -> Result<(), Error> {
-        let mut listed = Listed::default();
-        let result = self.pinned(task, filled, &mut listed, choose).await;
-        let (last, unordered) = (listed.last.clone(), listed.unordered);
-        self.gathered().others.note(task, &listed, result.is_ok());
-        self.note(task, listed);
-        match result {
+        let mut place = Place::default();
+        match self.served(task, filled, &mut place, choose).await {
             Ok(()) => (),
             Err(error) if self.ends_run(&error) => return Err(error),
-            Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !unordered => {
-                self.by_namespace(task, &error, &last, filled, choose).await?;
+            Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !place.unordered => {
+                self.by_namespace(task, &error, &place.last, filled, choose).await?;
             }
             Err(error) => self.problem(task, &error),
         }
@@ -44,6 +51,48 @@ impl Saving<'_> {
         };
         self.events.progress(counts);
         Ok(())
+    }
+
+    /// Makes a list from a place on. Where the version of the kind isn't served any more, which somebody may change at any
+    /// time, it goes on at that place in a version that is.
+    async fn served(
+        &self,
+        task: &ListTask,
+        filled: &mpsc::Sender<FilledFrame>,
+        place: &mut Place,
+        choose: &Choose<'_>,
+    ) -> Result<(), Error> {
+        let gone = match self.noted(task, filled, place, choose).await {
+            Err(error) if is_not_found(&error) && !place.unordered => error,
+            other => return other,
+        };
+        let Some(kind) = self.other_version(&task.kind).await else { return Err(gone) };
+        self.events.note(format!("{gone}; it is listed as `{}`", kind.api_version()));
+        self.noted(&ListTask { kind, ..task.clone() }, filled, place, choose).await
+    }
+
+    /// A kind in a version that is served now, other than this one. What can't be found out is left to the list's own error.
+    async fn other_version(&self, kind: &Kind) -> Option<Kind> {
+        let discovery = self.cluster.discover().await.ok()?;
+        let version = discovery.versions(&kind.key()).iter().find(|version| **version != kind.version)?;
+        Some(Kind { version: version.clone(), ..kind.clone() })
+    }
+
+    /// Makes a list from a place on, and notes what it gave.
+    async fn noted(
+        &self,
+        task: &ListTask,
+        filled: &mpsc::Sender<FilledFrame>,
+        place: &mut Place,
+        choose: &Choose<'_>,
+    ) -> Result<(), Error> {
+        let is_whole = place.last.is_empty();
+        let mut listed = Listed { last: std::mem::take(&mut place.last), ..Listed::default() };
+        let result = self.pinned(task, filled, &mut listed, choose).await;
+        *place = Place { last: listed.last.clone(), unordered: listed.unordered };
+        self.gathered().others.note(task, &listed, is_whole && result.is_ok());
+        self.note(task, listed);
+        result
     }
 
     /// Makes a list at the backup's revision. Where that is compacted on the way and the run doesn't start again, the
@@ -127,14 +176,11 @@ impl Saving<'_> {
                 continue;
             }
             let own = ListTask { tries: TRIES_EACH, namespace: Some(namespace.clone()), ..task.clone() };
-            let mut listed = Listed::default();
+            let mut place = Place::default();
             if begun == Some(namespace.as_str()) {
-                last.clone_into(&mut listed.last);
+                last.clone_into(&mut place.last);
             }
-            let result = self.pinned(&own, filled, &mut listed, choose).await;
-            self.gathered().others.note(&own, &listed, result.is_ok());
-            self.note(&own, listed);
-            match result {
+            match self.served(&own, filled, &mut place, choose).await {
                 Err(error) if self.ends_run(&error) => return Err(error),
                 Err(error) if is_forbidden(&error) => refused.push((own, error)),
                 Err(error) => self.problem(&own, &error),
@@ -221,6 +267,11 @@ impl ListTask {
 
 fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Cluster(error) if error.code() == Some(403))
+}
+
+/// Whether a list isn't served: one that holds nothing is.
+fn is_not_found(error: &Error) -> bool {
+    matches!(error, Error::Cluster(error) if error.code() == Some(404))
 }
 
 /// Whether a list failed in a way that a smaller one may not: something in it can't be read.
