@@ -1,6 +1,7 @@
-//! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
+//! Lists: pages as they come in, pinned to one etcd revision; and what pinning needs, the revisions themselves.
 
-use super::call::{Call, TRIES, chunks, gathered};
+use super::call::{Call, TRIES};
+use super::items::{Items, items};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -117,18 +118,18 @@ const METADATA_PAGE: u32 = 1000;
 const NAME_LISTS: u32 = 3;
 
 impl Cluster {
-    /// Opens a page: the body's chunks as they come. What fails before the first byte was tried again already; what
-    /// breaks off later is for the caller, who knows what was used of it.
+    /// Opens a page. What fails before the first byte was tried again already; what breaks off later is for the caller,
+    /// who knows what was used of it.
     ///
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn open_page(
         &self,
         page: &Page<'_>,
-    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
+    ) -> Result<Items<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>>, Error> {
         let call = page.call();
-        let response = self.answer(&call, page.tries).await?;
-        Ok(Box::pin(gathered(chunks(call.what, response.into_body()))))
+        let answer = self.answer(&call, page.tries).await?;
+        Ok(items(call.what, answer.into_body()))
     }
 
     /// What a kind's newest list says of itself, at the price of one object: its revision, and how many more there are. Of

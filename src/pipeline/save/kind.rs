@@ -224,7 +224,7 @@ impl Saving<'_> {
     fn ends_run(&self, error: &Error) -> bool {
         match error {
             Error::Cluster(_) => error.is_expired() && self.request.restart_when_compacted,
-            Error::Cut { .. } | Error::NotFound(_) => false,
+            Error::NotFound(_) => false,
             _ => true,
         }
     }
@@ -271,13 +271,12 @@ fn is_forbidden(error: &Error) -> bool {
 
 /// Whether a list isn't served: one that holds nothing is.
 fn is_not_found(error: &Error) -> bool {
-    matches!(error, Error::Cluster(error) if error.code() == Some(404))
+    matches!(error, Error::Cluster(error) if error.is_not_found())
 }
 
 /// Whether a list failed in a way that a smaller one may not: something in it can't be read.
 fn is_broken(error: &Error) -> bool {
     match error {
-        Error::Cut { .. } => true,
         Error::Cluster(error) => match error {
             cluster::Error::Api { status, .. } => status.code >= 500,
             cluster::Error::Transport { .. } | cluster::Error::Timeout { .. } | cluster::Error::Answer { .. } => true,

@@ -2,15 +2,15 @@
 
 use crate::archive::encoders::Encoders;
 use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
-use crate::cluster::Cluster;
-use crate::cluster::cut::{CutError, Cutter, Part};
+use crate::cluster::items::Items;
 use crate::cluster::list::{ListMeta, Page};
+use crate::cluster::{Cluster, Error as ClusterError};
 use crate::pipeline::Error;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::Labels;
 use crate::runtime::Reading;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -106,7 +106,6 @@ struct OpenPage<'a, C> {
     passed_over: &'a str,
     /// Items of this page so far, in this reading of it.
     position: u64,
-    meta: Option<ListMeta>,
     full: Vec<FilledFrame>,
 }
 
@@ -166,10 +165,10 @@ pub(super) async fn one(
         seen: &mut seen,
         passed_over: "",
         position: 0,
-        meta: None,
         full: Vec::new(),
     };
-    open.item(&bytes).map_err(|error| open.named(error))?;
+    let json = std::str::from_utf8(&bytes).map_err(|_| open.invalid())?;
+    open.item(json)?;
     for full in open.full.into_iter().chain(frame.take()?) {
         send(frames, full).await?;
     }
@@ -231,21 +230,16 @@ async fn whole_page<C: Chooser>(
             seen: &mut seen,
             passed_over,
             position: 0,
-            meta: None,
             full: Vec::new(),
         };
         // what fails before the first byte was tried often enough by then
-        let chunks = cluster.open_page(page).await?;
-        match read_page(chunks, frames, &mut open).await {
+        let items = cluster.open_page(page).await?;
+        match read_page(items, frames, &mut open).await {
             Ok(meta) => return Ok(meta),
             Err(error) if tried == PAGE_TRIES => return Err(error),
-            Err(Error::Cluster(error)) if error.is_transient() => {
+            // it broke off, or a proxy's words stand in it
+            Err(Error::Cluster(error)) if error.is_transient() || error.is_nonsense() => {
                 tracing::debug!(%error, tried, "reading the page again");
-                cluster.rest(tried, &error).await;
-            }
-            // it ended early, or a proxy's words stand in it
-            Err(Error::Cut { source: CutError::Truncated(_) | CutError::Syntax(..), what }) => {
-                let error = crate::cluster::Error::Transport { what, message: "the answer broke off".to_owned() };
                 cluster.rest(tried, &error).await;
             }
             Err(error) => return Err(error),
@@ -254,51 +248,27 @@ async fn whole_page<C: Chooser>(
 }
 
 async fn read_page<C: Chooser>(
-    mut chunks: impl Stream<Item = Result<Bytes, crate::cluster::Error>> + Unpin,
+    mut items: Items<impl Stream<Item = Result<Bytes, ClusterError>> + Unpin>,
     frames: &mpsc::Sender<FilledFrame>,
     open: &mut OpenPage<'_, C>,
 ) -> Result<ListMeta, Error> {
     let _reading = Reading::new();
-    let mut cutter = Cutter::default();
-    while let Some(chunk) = chunks.next().await {
-        cutter.push(&chunk?, |part| open.part(part)).map_err(|error| open.named(error))?;
+    while items.next(|json| open.item(json)).await? {
         for frame in std::mem::take(&mut open.full) {
             send(frames, frame).await?;
         }
     }
-    cutter.finish().map_err(|source| open.cut_error(source))?;
-    // every list states it: `{}` is no list, and must not be taken for an empty one
-    open.meta.take().ok_or_else(|| open.cut_error(CutError::Syntax("it has no metadata", 0)))
+    Ok(items.meta()?)
 }
 
 async fn send(frames: &mpsc::Sender<FilledFrame>, frame: FilledFrame) -> Result<(), Error> {
     frames.send(frame).await.map_err(|_| Error::Thread("nobody takes frames any more".to_owned()))
 }
 
-impl From<CutError> for Error {
-    fn from(source: CutError) -> Self {
-        Self::Cut { what: "cutting a list".to_owned(), source }
-    }
-}
-
 impl<C: Chooser> OpenPage<'_, C> {
-    fn part(&mut self, part: Part<'_>) -> Result<(), Error> {
-        match part {
-            Part::Item(bytes) => self.item(bytes),
-            Part::Field { key: b"\"metadata\"", value } => {
-                let meta = serde_json::from_slice(value).map_err(|_| CutError::Syntax("metadata", 0))?;
-                self.meta = Some(meta);
-                Ok(())
-            }
-            Part::Field { .. } => Ok(()),
-        }
-    }
-
-    fn item(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn item(&mut self, json: &str) -> Result<(), Error> {
         self.position += 1;
-        let invalid = |_| CutError::Syntax("an item is not valid JSON", self.position);
-        let text = std::str::from_utf8(bytes).map_err(|_| CutError::Syntax("an item is not UTF-8", self.position))?;
-        let item: Item<'_> = serde_json::from_str(text).map_err(invalid)?;
+        let item: Item<'_> = serde_json::from_str(json).map_err(|_| self.invalid())?;
         if !self.seen.is_new(self.position, &item.metadata) {
             return Ok(());
         }
@@ -308,7 +278,7 @@ impl<C: Chooser> OpenPage<'_, C> {
         }
         self.listed.unordered |= *place < *self.listed.last;
         self.listed.last = place;
-        match (self.chooser)(&item, text) {
+        match (self.chooser)(&item, json) {
             Choice::Pass => return Ok(()),
             Choice::Other => {
                 self.listed.others += 1;
@@ -325,27 +295,21 @@ impl<C: Chooser> OpenPage<'_, C> {
             name: &item.metadata.name,
             uid: &item.metadata.uid,
             resource_version: &item.metadata.resource_version,
-            json: bytes,
+            json: json.as_bytes(),
             lacks_type: item.api_version.is_empty(),
         })?;
         self.listed.objects += 1;
-        self.listed.bytes += bytes.len() as u64;
+        self.listed.bytes += json.len() as u64;
         if self.frame.is_full() {
             self.full.extend(self.frame.take()?);
         }
         Ok(())
     }
 
-    /// Names the kind in what the cutter says.
-    fn named(&self, error: Error) -> Error {
-        match error {
-            Error::Cut { source, .. } => self.cut_error(source),
-            other => other,
-        }
-    }
-
-    fn cut_error(&self, source: CutError) -> Error {
-        Error::Cut { what: format!("listing `{}`", self.kind), source }
+    /// What the parser says of it might hold a Secret value.
+    fn invalid(&self) -> ClusterError {
+        let (what, number) = (format!("listing `{}`", self.kind), self.position);
+        ClusterError::Answer { what, message: format!("item {number} is not valid JSON") }
     }
 }
 
