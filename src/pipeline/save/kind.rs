@@ -18,6 +18,13 @@ const TRIES_EACH: u32 = 3;
 /// Decides on an item of a list.
 pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
 
+/// What becomes of a list's items.
+#[derive(Clone, Copy)]
+struct Taker<'t> {
+    choose: &'t Choose<'t>,
+    filled: &'t mpsc::Sender<FilledFrame>,
+}
+
 /// Where a list broke off, or is to go on.
 #[derive(Default)]
 struct Place {
@@ -35,12 +42,12 @@ impl Saving<'_> {
         filled: &mpsc::Sender<FilledFrame>,
         choose: &Choose<'_>,
     ) -> Result<(), Error> {
-        let mut place = Place::default();
-        match self.served(task, filled, &mut place, choose).await {
+        let (taker, mut place) = (Taker { choose, filled }, Place::default());
+        match self.served(task, taker, &mut place).await {
             Ok(()) => (),
             Err(error) if self.ends_run(&error) => return Err(error),
             Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !place.unordered => {
-                self.by_namespace(task, &error, &place.last, filled, choose).await?;
+                self.by_namespace(task, taker, &error, &place.last).await?;
             }
             Err(error) => self.problem(task, &error),
         }
@@ -55,20 +62,14 @@ impl Saving<'_> {
 
     /// Makes a list from a place on. Where the version of the kind isn't served any more, which somebody may change at any
     /// time, it goes on at that place in a version that is.
-    async fn served(
-        &self,
-        task: &ListTask,
-        filled: &mpsc::Sender<FilledFrame>,
-        place: &mut Place,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
-        let gone = match self.noted(task, filled, place, choose).await {
+    async fn served(&self, task: &ListTask, taker: Taker<'_>, place: &mut Place) -> Result<(), Error> {
+        let gone = match self.noted(task, taker, place).await {
             Err(error) if is_not_found(&error) && !place.unordered => error,
             other => return other,
         };
         let Some(kind) = self.other_version(&task.kind).await else { return Err(gone) };
         self.events.note(format!("{gone}; it is listed as `{}`", kind.api_version()));
-        self.noted(&ListTask { kind, ..task.clone() }, filled, place, choose).await
+        self.noted(&ListTask { kind, ..task.clone() }, taker, place).await
     }
 
     /// A kind in a version that is served now, other than this one. What can't be found out is left to the list's own error.
@@ -79,16 +80,10 @@ impl Saving<'_> {
     }
 
     /// Makes a list from a place on, and notes what it gave.
-    async fn noted(
-        &self,
-        task: &ListTask,
-        filled: &mpsc::Sender<FilledFrame>,
-        place: &mut Place,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
+    async fn noted(&self, task: &ListTask, taker: Taker<'_>, place: &mut Place) -> Result<(), Error> {
         let is_whole = place.last.is_empty();
         let mut listed = Listed { last: std::mem::take(&mut place.last), ..Listed::default() };
-        let result = self.pinned(task, filled, &mut listed, choose).await;
+        let result = self.pinned(task, taker, &mut listed).await;
         *place = Place { last: listed.last.clone(), unordered: listed.unordered };
         self.gathered().others.note(task, &listed, is_whole && result.is_ok());
         self.note(task, listed);
@@ -97,16 +92,10 @@ impl Saving<'_> {
 
     /// Makes a list at the backup's revision. Where that is compacted on the way and the run doesn't start again, the
     /// rest is listed as it is.
-    async fn pinned(
-        &self,
-        task: &ListTask,
-        filled: &mpsc::Sender<FilledFrame>,
-        listed: &mut Listed,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
+    async fn pinned(&self, task: &ListTask, taker: Taker<'_>, listed: &mut Listed) -> Result<(), Error> {
         let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
-        let each = |item: &Item<'_>, text: &str| choose(item, text);
-        let result = list::list(self.cluster, task, revision.as_deref(), filled, &self.encoders, listed, each).await;
+        let Taker { choose, filled } = taker;
+        let result = list::list(self.cluster, task, revision.as_deref(), filled, &self.encoders, listed, choose).await;
         match (result, revision) {
             (Err(error), Some(_)) if error.is_expired() && self.request.restart_when_compacted => Err(error),
             (Err(error), revision) if error.is_expired() && !listed.unordered => {
@@ -114,7 +103,7 @@ impl Saving<'_> {
                     let why = "the revision was compacted while it was listed";
                     self.gathered().pin.release(&task.kind, why, String::new());
                 }
-                list::list(self.cluster, task, None, filled, &self.encoders, listed, each).await
+                list::list(self.cluster, task, None, filled, &self.encoders, listed, choose).await
             }
             (Ok(()), Some(revision)) if listed.revision != revision => {
                 let why = "its API does not list at the revision asked for";
@@ -122,23 +111,15 @@ impl Saving<'_> {
                 Ok(())
             }
             (Err(error), _) if is_forbidden(&error) && task.name.is_some() => {
-                self.read(task, error, filled, listed, choose).await
+                self.read(task, error, taker, listed).await
             }
             (result, _) => result,
         }
     }
 
     /// Reads an object by its name that may not be listed. That gives its newest state: only lists can be had of a revision.
-    async fn read(
-        &self,
-        task: &ListTask,
-        refused: Error,
-        filled: &mpsc::Sender<FilledFrame>,
-        listed: &mut Listed,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
-        let each = |item: &Item<'_>, text: &str| choose(item, text);
-        match list::one(self.cluster, task, filled, &self.encoders, listed, each).await {
+    async fn read(&self, task: &ListTask, refused: Error, taker: Taker<'_>, listed: &mut Listed) -> Result<(), Error> {
+        match list::one(self.cluster, task, taker.filled, &self.encoders, listed, taker.choose).await {
             Err(error) if is_forbidden(&error) => return Err(refused),
             other => other?,
         }
@@ -151,14 +132,7 @@ impl Saving<'_> {
     }
 
     /// Lists what is missing of a kind whose list broke off at `last`, namespace by namespace.
-    async fn by_namespace(
-        &self,
-        task: &ListTask,
-        broken: &Error,
-        last: &str,
-        filled: &mpsc::Sender<FilledFrame>,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
+    async fn by_namespace(&self, task: &ListTask, taker: Taker<'_>, broken: &Error, last: &str) -> Result<(), Error> {
         self.events.note(format!("{broken}; it is listed namespace by namespace"));
         let namespaces = match self.namespaces().await {
             Ok(namespaces) => namespaces,
@@ -180,7 +154,7 @@ impl Saving<'_> {
             if begun == Some(namespace.as_str()) {
                 last.clone_into(&mut place.last);
             }
-            match self.served(&own, filled, &mut place, choose).await {
+            match self.served(&own, taker, &mut place).await {
                 Err(error) if self.ends_run(&error) => return Err(error),
                 Err(error) if is_forbidden(&error) => refused.push((own, error)),
                 Err(error) => self.problem(&own, &error),
