@@ -1,6 +1,6 @@
 //! Lists of metadata, of which only what a caller picks is kept: at the price of an object, whatever the cluster's size.
 
-use super::call::{Call, TRIES, parse, retried};
+use super::call::{Call, parse, retried};
 use super::items::items;
 use super::list::{METADATA, Page};
 use super::{Cluster, Error};
@@ -39,17 +39,7 @@ impl Cluster {
         let mut kept = Vec::new();
         let mut token = String::new();
         loop {
-            let from = (!token.is_empty()).then_some(token.as_str());
-            let page = Page {
-                kind,
-                namespace,
-                revision: None,
-                token: from,
-                name: None,
-                selector: None,
-                limit: PAGE,
-                tries: TRIES,
-            };
+            let page = Page { token: &token, ..Page::first(kind, namespace, PAGE) };
             let call = Call { accept: METADATA, ..page.call() };
             let (picked, next) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);

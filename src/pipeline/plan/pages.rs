@@ -230,16 +230,7 @@ async fn read(
 ) -> Result<(), Error> {
     let mut token = String::new();
     loop {
-        let page = Page {
-            kind,
-            namespace,
-            revision: None,
-            token: (!token.is_empty()).then_some(token.as_str()),
-            name: None,
-            selector: None,
-            limit: PAGE,
-            tries: crate::cluster::call::TRIES,
-        };
+        let page = Page { token: &token, ..Page::first(kind, namespace, PAGE) };
         let mut open = cluster.open_page(&page).await?;
         let mut items = VecDeque::new();
         while open

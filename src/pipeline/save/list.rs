@@ -191,7 +191,7 @@ async fn all_pages<C: Chooser>(
             kind: &task.kind,
             namespace: task.namespace.as_deref(),
             revision,
-            token: (!token.is_empty()).then_some(token.as_str()),
+            token: &token,
             name: task.name.as_deref(),
             selector: task.selector.as_deref(),
             limit: PAGE,
@@ -218,7 +218,7 @@ async fn whole_page<C: Chooser>(
     chooser: &mut C,
     passed_over: &str,
 ) -> Result<ListMeta, Error> {
-    let mut seen = Seen { pinned: page.revision.is_some() || page.token.is_some(), ..Seen::default() };
+    let mut seen = Seen { pinned: page.revision.is_some() || !page.token.is_empty(), ..Seen::default() };
     let mut tried = 0;
     loop {
         tried += 1;
