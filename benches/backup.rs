@@ -77,6 +77,7 @@ pub(crate) async fn run(location: &str, rounds: usize, figures: &Book) -> anyhow
     tell(&floor, &run, &manifest, best(&without));
     figures.add(&Figure {
         what: format!("backup of {} objects against plain lists", manifest.counts.objects),
+        objects: manifest.counts.objects,
         measured: best(&with_s3) / best(&floor.seconds),
         unit: " ×".to_owned(),
         target: Some(Target::AtMost(1.1)),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) what: String,
+    /// How many objects, or volumes, it was measured with.
+    pub(crate) objects: u64,
     pub(crate) measured: f64,
     /// How `measured` is told.
     pub(crate) unit: String,

@@ -32,6 +32,7 @@ pub(crate) async fn run(location: &str, holds: &str, rounds: usize, figures: &Bo
     let earlier = figures.read()?.into_iter().find(|figure| figure.what.starts_with(NAME));
     figures.add(&Figure {
         what: format!("{NAME}{holds}"),
+        objects: highest.objects,
         measured: highest.peak_mib,
         unit: " MiB".to_owned(),
         target: Some(Target::AtMost(LIMIT)),
@@ -49,6 +50,7 @@ pub(crate) async fn run(location: &str, holds: &str, rounds: usize, figures: &Bo
     let Some(first) = earlier else { return Ok(()) };
     figures.add(&Figure {
         what: format!("the same against {}", first.what.trim_start_matches(NAME)),
+        objects: highest.objects,
         measured: highest.peak_mib / first.measured,
         unit: " ×".to_owned(),
         target: Some(Target::AtMost(GROWTH)),
@@ -72,12 +74,10 @@ pub(crate) async fn restore(location: &str, namespaces: usize, rounds: usize, fi
     let peaks: Vec<String> = all.iter().map(|said| format!("{:.1}", said.peak_mib)).collect();
     let highest = all.iter().max_by(|a, b| a.peak_mib.total_cmp(&b.peak_mib)).context("no round")?;
     let objects = backup.counts.objects;
-    let earlier = figures.read()?.into_iter().find_map(|figure| {
-        let objects = figure.what.strip_prefix(RESTORE)?.strip_suffix(" objects")?.parse::<u64>().ok()?;
-        Some((objects, figure.measured))
-    });
+    let earlier = figures.read()?.into_iter().find(|figure| figure.what.starts_with(RESTORE));
     figures.add(&Figure {
         what: format!("{RESTORE}{objects} objects"),
+        objects,
         measured: highest.peak_mib,
         unit: " MiB".to_owned(),
         target: Some(Target::AtMost((LIMIT + objects as f64 * EACH / f64::from(1 << 20)).round())),
@@ -91,13 +91,14 @@ pub(crate) async fn restore(location: &str, namespaces: usize, rounds: usize, fi
             mb(highest.bytes)
         ),
     })?;
-    let Some((fewer, lower)) = earlier.filter(|(fewer, _)| *fewer < objects) else { return Ok(()) };
+    let Some(first) = earlier.filter(|first| first.objects < objects) else { return Ok(()) };
     figures.add(&Figure {
-        what: format!("growth of a restore's memory from {fewer} to {objects} objects"),
-        measured: (highest.peak_mib - lower) * f64::from(1 << 20) / (objects - fewer) as f64,
+        what: format!("growth of a restore's memory from {} to {objects} objects", first.objects),
+        objects,
+        measured: (highest.peak_mib - first.measured) * f64::from(1 << 20) / (objects - first.objects) as f64,
         unit: " bytes an object".to_owned(),
         target: Some(Target::AtMost(EACH)),
-        detail: format!("{:.1} against {lower:.1} MiB", highest.peak_mib),
+        detail: format!("{:.1} against {:.1} MiB", highest.peak_mib, first.measured),
     })
 }
 

@@ -43,6 +43,7 @@ pub(crate) async fn run(location: &str, figures: &Book) -> anyhow::Result<()> {
                 "another client's {what} during a backup of {} objects, 99th percentile",
                 manifest.counts.objects
             ),
+            objects: manifest.counts.objects,
             measured: percentile(during, 0.99),
             unit: " ms".to_owned(),
             target: None,

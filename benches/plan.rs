@@ -59,6 +59,7 @@ pub(crate) async fn run(location: &str, namespaces: usize, rounds: usize, figure
     for plan in &plans {
         figures.add(&Figure {
             what: format!("planning {objects} objects, {}, against metadata lists", plan.what),
+            objects,
             measured: best(&plan.seconds) / best(seconds),
             unit: " ×".to_owned(),
             target: plan.target,

@@ -101,6 +101,7 @@ pub(crate) async fn run(location: &str, namespaces: usize, rounds: usize, figure
     let rate = count as f64 / best(&restores);
     figures.add(&Figure {
         what: format!("restore of {count} objects against plain POSTs"),
+        objects: count,
         measured: rate / highest(rates),
         unit: " × the rate".to_owned(),
         target: Some(Target::AtLeast(0.7)),
@@ -108,6 +109,7 @@ pub(crate) async fn run(location: &str, namespaces: usize, rounds: usize, figure
     })?;
     figures.add(&Figure {
         what: "the same restore again, everything there".to_owned(),
+        objects: count,
         measured: best(&again) / best(&restores),
         unit: " × its time".to_owned(),
         target: Some(Target::AtMost(0.2)),
@@ -186,8 +188,8 @@ pub(crate) fn result(run: &Run) -> anyhow::Result<RestoreResult> {
     Ok(serde_json::from_slice(&run.done.result.as_ref().context("no result")?.open()?)?)
 }
 
-pub(crate) fn created(run: &Run) -> anyhow::Result<usize> {
-    Ok(result(run)?.items.iter().filter(|item| item.verdict == "created").count())
+pub(crate) fn created(run: &Run) -> anyhow::Result<u64> {
+    Ok(result(run)?.items.iter().filter(|item| item.verdict == "created").count() as u64)
 }
 
 fn highest(rates: &[f64]) -> f64 {

@@ -27,6 +27,7 @@ pub(crate) async fn run(figures: &Book) -> anyhow::Result<()> {
     let refused = calls.iter().filter(|call| call.refused.is_some()).count();
     figures.add(&Figure {
         what: format!("snapshots of {VOLUMES} volumes begun, against EC2's limits"),
+        objects: VOLUMES,
         measured: last.as_secs_f64() / floor.as_secs_f64(),
         unit: " ×".to_owned(),
         target: Some(Target::AtMost(1.1)),

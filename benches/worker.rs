@@ -117,7 +117,7 @@ pub(crate) async fn restore(location: &str, backup: &str, namespaces: usize, tri
     let run = carry_out(task, location, &cluster, &*store).await?;
     // what is read of the result counts as well from here on
     let (peak_mib, program_mib) = (process::peak_mib()?, process::program_mib()?);
-    let (objects, result) = (restore::created(&run)? as u64, run.done.result.as_ref().map_or(0, Packed::size));
+    let (objects, result) = (restore::created(&run)?, run.done.result.as_ref().map_or(0, Packed::size));
     let (bytes, stored) = (result as u64, 0);
     let said = Said { objects, bytes, stored, seconds: run.seconds, cpu: run.cpu, peak_mib, program_mib };
     println!("{}", serde_json::to_string(&said)?);

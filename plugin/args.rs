@@ -14,6 +14,8 @@ use crate::verbs::{
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kubectl_backup::cluster::connect::ConnectOptions;
+use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::Query;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -175,6 +177,13 @@ pub(crate) struct FromClusterArgs {
     /// Whose backups ID means where several clusters share the location [default: this cluster's]
     #[arg(long, value_name = "UID")]
     pub(crate) from_cluster: Option<String>,
+}
+
+impl FromClusterArgs {
+    /// The backup that is meant.
+    pub(crate) fn query(&self, backup: &BackupQuery) -> Query {
+        Query { backup: backup.clone(), from_cluster: self.from_cluster.clone() }
+    }
 }
 
 /// `-o`.

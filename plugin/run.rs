@@ -4,7 +4,7 @@ mod job;
 mod local;
 
 use crate::failure::Failure;
-use crate::screen::{Color, Screen, tell};
+use crate::screen::{Color, Screen, print, tell};
 use crate::session::{Session, Target};
 use crate::text::{count, safe};
 use jiff::Timestamp;
@@ -150,6 +150,17 @@ pub(crate) async fn answer(
         Run::Ended(ended) => Ok(ended),
         Run::Left { code, .. } => Err(Failure::new(code, "interrupted; nothing was changed").into()),
     }
+}
+
+/// Ends the program where a run goes on: who detached wants to know what to ask for later.
+///
+/// # Errors
+/// A stdout that takes nothing.
+pub(crate) fn left(id: &BackupId, code: ExitCode) -> anyhow::Result<ExitCode> {
+    if code == ExitCode::Complete {
+        print(&format!("{id}\n"))?;
+    }
+    Ok(code)
 }
 
 /// A number that nobody guesses and that differs between two runs of one second: std's own per-process keys.

@@ -1,5 +1,4 @@
 use super::*;
-use kubectl_backup::id::BackupQuery;
 
 fn parsed(words: &[&str]) -> Result<Cli, clap::Error> {
     parse(["kubectl-backup"].iter().chain(words).map(Into::into))

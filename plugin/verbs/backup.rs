@@ -187,13 +187,7 @@ pub(crate) async fn run(session: &Session, task: BackupTask, args: &SharedArgs) 
     let run = run::run(session, &target, id, Verb::Backup(task), Manner::work(args.wait)).await?;
     let url = target.location.url();
     match run {
-        Run::Left { id, code } => {
-            // who detaches wants to know what to ask for later
-            if code == ExitCode::Complete {
-                print(&format!("{id}\n"))?;
-            }
-            Ok(code)
-        }
+        Run::Left { id, code } => run::left(&id, code),
         Run::Ended(ended) => {
             print(&rendered(&ended, args.output, &url, &session.screen)?)?;
             ended.tell_problems(&session.screen);

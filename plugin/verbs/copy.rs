@@ -10,8 +10,8 @@ use crate::text::{count, duration, safe, size, took};
 use crate::verbs::list::outcome_color;
 use anyhow::Context as _;
 use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::copy::{CopyResult, CopyTask};
-use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 use kubectl_backup::volumes::snapshot::Options;
 use std::time::Duration;
@@ -70,7 +70,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     let target = session.target(&args.place).await?;
     let to = session.second(&args.to, &target).await?;
     let task = CopyTask {
-        query: Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() },
+        query: args.from.query(&args.backup),
         to,
         region: args.copy_to_region.clone(),
         kms_key: args.kms_key.clone(),
@@ -80,12 +80,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
     task.copying_account().map_err(|error| Failure::usage(error.to_string()))?;
     let verb = Verb::Copy(Box::new(task));
     match run::run(session, &target, run::new_id("copy"), verb, Manner::work(args.wait)).await? {
-        Run::Left { id, code } => {
-            if code == ExitCode::Complete {
-                print(&format!("{id}\n"))?;
-            }
-            Ok(code)
-        }
+        Run::Left { id, code } => run::left(&id, code),
         Run::Ended(ended) => {
             let result: CopyResult = ended.result().context("the backup is copied")?;
             print(&match args.output {

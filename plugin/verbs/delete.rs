@@ -116,12 +116,7 @@ async fn planned(
 
 async fn carry_out(session: &Session, target: &Target, args: &Args, task: DeleteTask) -> anyhow::Result<ExitCode> {
     match run::run(session, target, run::new_id("delete"), Verb::Delete(task), Manner::work(args.wait)).await? {
-        Run::Left { id, code } => {
-            if code == ExitCode::Complete {
-                print(&format!("{id}\n"))?;
-            }
-            Ok(code)
-        }
+        Run::Left { id, code } => run::left(&id, code),
         Run::Ended(ended) => {
             let result: DeleteResult = ended.result().context("what was to be deleted is deleted")?;
             print(&rendered(&result, args, &session.screen)?)?;

@@ -11,9 +11,9 @@ use crate::verbs::list::{namespaces, outcome_color, stored};
 use jiff::Timestamp;
 use kubectl_backup::archive::manifest::{Consistency, Scope};
 use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::hooks::{HookOutcome, HookReport};
 use kubectl_backup::operations::read::DescribeResult;
-use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 use kubectl_backup::volumes::record::VolumeCopy;
 use std::fmt::Write as _;
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 /// What kept the description from being had.
 pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCode> {
     let target = session.target(&args.place).await?;
-    let query = Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() };
+    let query = args.from.query(&args.backup);
     let answer = run::answer(session, &target, "describe", Verb::Describe(query), args.timeout.timeout).await?;
     let described: DescribeResult = answer.result()?;
     print(&rendered(&described, args, &target.location.url(), &session.screen, Timestamp::now())?)?;

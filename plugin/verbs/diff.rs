@@ -8,8 +8,8 @@ use crate::screen::print;
 use crate::session::Session;
 use anyhow::Context as _;
 use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::diff::{DiffResult, DiffTask};
-use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::pipeline::diff::Difference;
 use kubectl_backup::report::ExitCode;
 use std::os::unix::fs::DirBuilderExt;
@@ -64,7 +64,7 @@ impl Args {
                 return Err(Failure::usage(text));
             }
         };
-        let query = Query { backup: self.backup.clone(), from_cluster: self.from.from_cluster.clone() };
+        let query = self.from.query(&self.backup);
         Ok(DiffTask { query, other, objects, namespaces: self.namespaces.clone() })
     }
 }

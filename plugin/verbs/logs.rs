@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use kubectl_backup::id::{BackupId, BackupQuery};
 use kubectl_backup::jobs::{self, logs::Follow};
-use kubectl_backup::operations::{Query, Verb};
+use kubectl_backup::operations::Verb;
 use kubectl_backup::report::{Event, ExitCode};
 use kubectl_backup::resource::{Kind, ObjectName};
 use serde::Deserialize;
@@ -49,7 +49,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> anyhow::Result<ExitCo
         return follow(session, &id, args.follow).await;
     }
     let target = session.target(&args.place).await?;
-    let query = Query { backup: args.backup.clone(), from_cluster: args.from.from_cluster.clone() };
+    let query = args.from.query(&args.backup);
     let answer = run::answer(session, &target, "logs", Verb::Logs(query), args.timeout.timeout).await?;
     print(&rendered(&String::from_utf8_lossy(answer.result.as_deref().unwrap_or_default())))?;
     Ok(answer.code)

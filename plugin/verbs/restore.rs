@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::{BackupId, BackupQuery, Digest};
 use kubectl_backup::jobs::{self, binding};
+use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::restore::{self, RestoreResult, RestoreTask};
-use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 use kubectl_backup::rules::verdict::Existing;
 use plan_file::PlanFile;
@@ -173,7 +173,7 @@ impl Args {
         safety_location: Option<Location>,
     ) -> Option<RestoreTask> {
         Some(RestoreTask {
-            query: Query { backup: self.backup.clone()?, from_cluster: self.from.from_cluster.clone() },
+            query: self.from.query(self.backup.as_ref()?),
             objects: self.objects.clone(),
             namespaces: self.namespaces.clone(),
             selection: self.selection.selection(),
@@ -277,12 +277,7 @@ async fn planned(
 async fn carry_out(session: &Session, target: &Target, args: &Args, task: RestoreTask) -> anyhow::Result<ExitCode> {
     let id = run::new_id(&format!("restore-{}", task.query.backup));
     match bound(session, target, id, Verb::Restore(Box::new(task)), Manner::work(args.wait)).await? {
-        Run::Left { id, code } => {
-            if code == ExitCode::Complete {
-                print(&format!("{id}\n"))?;
-            }
-            Ok(code)
-        }
+        Run::Left { id, code } => run::left(&id, code),
         Run::Ended(ended) => {
             let result: RestoreResult = ended.result().context("the restore is done")?;
             print(&rendered(&result, args, &session.screen)?)?;

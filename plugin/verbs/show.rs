@@ -9,8 +9,8 @@ use crate::session::Session;
 use crate::table::{Cell, NONE, Table};
 use crate::text::{safe, size};
 use kubectl_backup::id::BackupQuery;
+use kubectl_backup::operations::Verb;
 use kubectl_backup::operations::read::{ShowResult, ShowTask, Shown};
-use kubectl_backup::operations::{Query, Verb};
 use kubectl_backup::report::ExitCode;
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ impl Args {
             return Err(Failure::usage(text));
         }
         Ok(ShowTask {
-            query: Query { backup: self.backup.clone(), from_cluster: self.from.from_cluster.clone() },
+            query: self.from.query(&self.backup),
             objects: self.objects.clone(),
             namespace: self.namespace.clone(),
             reveal: self.reveal,

@@ -129,12 +129,7 @@ async fn planned(session: &Session, target: &Target, args: &Args) -> anyhow::Res
 
 async fn carry_out(session: &Session, target: &Target, args: &Args, task: UndoTask) -> anyhow::Result<ExitCode> {
     match bound(session, target, run::new_id("undo"), Verb::Undo(task), Manner::work(args.wait)).await? {
-        Run::Left { id, code } => {
-            if code == ExitCode::Complete {
-                print(&format!("{id}\n"))?;
-            }
-            Ok(code)
-        }
+        Run::Left { id, code } => run::left(&id, code),
         Run::Ended(ended) => {
             let result: UndoResult = ended.result().context("the undo is done")?;
             print(&rendered(&result, args, &session.screen)?)?;

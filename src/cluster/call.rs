@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 /// How often a read is tried.
 pub const TRIES: u32 = 7;
-/// How often a read is tried whose answer makes no sense: a proxy's error page goes away, another program stays.
+/// How often a read is tried whose answer makes no sense.
 const TRIES_OF_NONSENSE: u32 = 3;
 /// The longest pause before the second try; doubles each time. The whole budget is about 25 s of pauses, enough for an
 /// API server behind a load balancer to be replaced.
@@ -143,18 +143,13 @@ where
     loop {
         tried += 1;
         match attempt().await {
-            Err(error) if error.is_transient() && tried < tries || is_nonsense(&error) && tried < TRIES_OF_NONSENSE => {
+            Err(error) if error.is_transient() && tried < tries || error.is_nonsense() && tried < TRIES_OF_NONSENSE => {
                 tracing::debug!(%error, tried, "trying again");
                 tokio::time::sleep(pause(tried, &error)).await;
             }
             other => return other,
         }
     }
-}
-
-/// Whether an answer came that the API server can't have meant.
-fn is_nonsense(error: &Error) -> bool {
-    matches!(error, Error::Answer { .. })
 }
 
 /// How long to wait before the next try: what the server asks for, else exponential with full jitter.

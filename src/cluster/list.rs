@@ -1,6 +1,7 @@
-//! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
+//! Lists: pages as they come in, pinned to one etcd revision; and what pinning needs, the revisions themselves.
 
-use super::call::{Call, TRIES, chunks, gathered};
+use super::call::{Call, TRIES};
+use super::items::{Items, items};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -20,8 +21,8 @@ pub struct Page<'a> {
     pub namespace: Option<&'a str>,
     /// The revision to list at, exactly; `None`: the newest.
     pub revision: Option<&'a str>,
-    /// Where the page before this ended; its revision goes on then.
-    pub token: Option<&'a str>,
+    /// Where the page before this ended; its revision goes on then. Empty: the first page.
+    pub token: &'a str,
     /// Only the object of this name.
     pub name: Option<&'a str>,
     /// Only objects whose labels match.
@@ -33,16 +34,21 @@ pub struct Page<'a> {
     pub tries: u32,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    /// The first page of the newest list of all that a kind has, in one namespace or in all.
+    pub fn first(kind: &'a Kind, namespace: Option<&'a str>, limit: u32) -> Self {
+        Self { kind, namespace, revision: None, token: "", name: None, selector: None, limit, tries: TRIES }
+    }
+
     pub(super) fn call(&self) -> Call {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut query = format!("?limit={}", self.limit);
         match (self.token, self.revision) {
-            (Some(token), _) => query += &format!("&continue={}", encode(token)),
-            (None, Some(revision)) => {
+            ("", Some(revision)) => {
                 query += &format!("&resourceVersion={}&resourceVersionMatch=Exact", encode(revision));
             }
-            (None, None) => (),
+            ("", None) => (),
+            (token, _) => query += &format!("&continue={}", encode(token)),
         }
         if let Some(name) = self.name {
             query += &format!("&fieldSelector=metadata.name%3D{}", encode(name));
@@ -117,18 +123,18 @@ const METADATA_PAGE: u32 = 1000;
 const NAME_LISTS: u32 = 3;
 
 impl Cluster {
-    /// Opens a page: the body's chunks as they come. What fails before the first byte was tried again already; what
-    /// breaks off later is for the caller, who knows what was used of it.
+    /// Opens a page. What fails before the first byte was tried again already; what breaks off later is for the caller,
+    /// who knows what was used of it.
     ///
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn open_page(
         &self,
         page: &Page<'_>,
-    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
+    ) -> Result<Items<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>>, Error> {
         let call = page.call();
-        let response = self.answer(&call, page.tries).await?;
-        Ok(Box::pin(gathered(chunks(call.what, response.into_body()))))
+        let answer = self.answer(&call, page.tries).await?;
+        Ok(items(call.what, answer.into_body()))
     }
 
     /// What a kind's newest list says of itself, at the price of one object: its revision, and how many more there are. Of
@@ -137,9 +143,7 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn newest(&self, kind: &Kind, namespace: Option<&str>) -> Result<ListMeta, Error> {
-        let page =
-            Page { kind, namespace, revision: None, token: None, name: None, selector: None, limit: 1, tries: TRIES };
-        let call = Call { accept: METADATA, ..page.call() };
+        let call = Call { accept: METADATA, ..Page::first(kind, namespace, 1).call() };
         Ok(self.json::<MetaOnly>(&call).await?.metadata)
     }
 
@@ -150,7 +154,7 @@ impl Cluster {
     /// The API server's answer, or the connection's failure after all tries; 410 where the revision is no longer kept.
     pub async fn count_at(&self, kind: &Kind, namespace: Option<&str>, revision: &str) -> Result<Option<u64>, Error> {
         let revision = Some(revision);
-        let page = Page { kind, namespace, revision, token: None, name: None, selector: None, limit: 1, tries: TRIES };
+        let page = Page { revision, ..Page::first(kind, namespace, 1) };
         let call = Call { accept: METADATA, ..page.call() };
         let Counted { metadata, items } = self.json(&call).await?;
         let first = items.map_or(0, |items| items.len() as u64);
@@ -190,16 +194,7 @@ impl Cluster {
         let mut all = Vec::new();
         let mut token = String::new();
         loop {
-            let page = Page {
-                kind,
-                namespace,
-                revision,
-                token: (!token.is_empty()).then_some(token.as_str()),
-                name: None,
-                selector: None,
-                limit: METADATA_PAGE,
-                tries: TRIES,
-            };
+            let page = Page { revision, token: &token, ..Page::first(kind, namespace, METADATA_PAGE) };
             let call = Call { accept: METADATA, ..page.call() };
             let list: MetaList = self.json(&call).await?;
             all.extend(list.items.unwrap_or_default().into_iter().map(|item| Listed {
@@ -241,19 +236,10 @@ mod tests {
             resource: "deployments".into(),
             namespaced: true,
         };
-        let page = Page {
-            kind: &kind,
-            namespace: Some("shop"),
-            revision: Some("42"),
-            token: None,
-            name: None,
-            selector: None,
-            limit: 7,
-            tries: 1,
-        };
+        let page = Page { revision: Some("42"), ..Page::first(&kind, Some("shop"), 7) };
         let path = "/apis/apps/v1/namespaces/shop/deployments?limit=7";
         assert_eq!(page.call().uri, format!("{path}&resourceVersion=42&resourceVersionMatch=Exact"));
-        let next = Page { token: Some("a=/"), ..page.clone() };
+        let next = Page { token: "a=/", ..page.clone() };
         assert_eq!(next.call().uri, format!("{path}&continue=a%3D%2F"));
         let matching = Page { selector: Some("app in (a,b)"), ..next.clone() };
         assert!(matching.call().uri.ends_with("&labelSelector=app%20in%20%28a%2Cb%29"), "{}", matching.call().uri);

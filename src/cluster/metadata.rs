@@ -1,14 +1,12 @@
 //! Lists of metadata, of which only what a caller picks is kept: at the price of an object, whatever the cluster's size.
 
-use super::call::{Call, TRIES, chunks, gathered, parse, retried};
-use super::cut::{CutError, Cutter, Part};
-use super::list::{ListMeta, METADATA, Page};
+use super::call::{Call, parse, retried};
+use super::items::items;
+use super::list::{METADATA, Page};
 use super::{Cluster, Error};
 use crate::resource::Kind;
 use crate::runtime::Reading;
-use futures::TryStreamExt;
 use serde::de::IgnoredAny;
-use std::pin::pin;
 
 /// Objects in a page.
 const PAGE: u32 = 2000;
@@ -41,17 +39,7 @@ impl Cluster {
         let mut kept = Vec::new();
         let mut token = String::new();
         loop {
-            let from = (!token.is_empty()).then_some(token.as_str());
-            let page = Page {
-                kind,
-                namespace,
-                revision: None,
-                token: from,
-                name: None,
-                selector: None,
-                limit: PAGE,
-                tries: TRIES,
-            };
+            let page = Page { token: &token, ..Page::first(kind, namespace, PAGE) };
             let call = Call { accept: METADATA, ..page.call() };
             let (picked, next) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);
@@ -68,33 +56,17 @@ impl Cluster {
         call: &Call,
         pick: &impl Fn(&str) -> Option<T>,
     ) -> Result<(Vec<T>, String), Error> {
-        let nonsense = |message: String| Error::Answer { what: call.what.clone(), message };
-        let not_a_list = |error: CutError| nonsense(error.to_string());
-        let mut chunks = pin!(gathered(chunks(call.what.clone(), self.once(call).await?.into_body())));
-        let (mut cutter, mut kept, mut metadata, mut unread) = (Cutter::default(), Vec::new(), Vec::new(), None);
-        while let Some(chunk) = chunks.try_next().await? {
-            let each = |part: Part<'_>| {
-                match part {
-                    Part::Item(json) => match std::str::from_utf8(json) {
-                        Ok(text) => match pick(text) {
-                            // what isn't picked must at least be JSON: no object may be passed over for a broken answer
-                            None => unread = unread.take().or(parse::<IgnoredAny>(&call.what, json).err()),
-                            picked => kept.extend(picked),
-                        },
-                        Err(_) => unread = Some(nonsense("an object is not UTF-8".to_owned())),
-                    },
-                    Part::Field { key: b"\"metadata\"", value } => metadata = value.to_vec(),
-                    Part::Field { .. } => (),
-                }
-                Ok(())
-            };
-            cutter.push(&chunk, each).map_err(not_a_list)?;
-            if let Some(error) = unread {
-                return Err(error);
+        let mut items = items(call.what.clone(), self.once(call).await?.into_body());
+        let mut kept = Vec::new();
+        let mut each = |json: &str| {
+            match pick(json) {
+                // what isn't picked must at least be JSON: no object may be passed over for a broken answer
+                None => _ = parse::<IgnoredAny>(&call.what, json.as_bytes())?,
+                picked => kept.extend(picked),
             }
-        }
-        cutter.finish().map_err(not_a_list)?;
-        // every list states it: `{}` is no list, and must not be taken for an empty one
-        Ok((kept, parse::<ListMeta>(&call.what, &metadata)?.token))
+            Ok::<_, Error>(())
+        };
+        while items.next(&mut each).await? {}
+        Ok((kept, items.meta()?.token))
     }
 }

@@ -1,6 +1,6 @@
-//! The Kubernetes API, as backups and restores need it: which kinds are served ([`discover`]), lists as raw streams
-//! pinned to one revision ([`list`]), metadata looked through ([`metadata`]), items cut out of lists ([`cut`]), single objects written and read
-//! ([`object`]), commands run in pods ([`exec`]), rights asked for ([`review`]).
+//! The Kubernetes API, as backups and restores need it: which kinds are served ([`discover`]), lists pinned to one
+//! revision ([`list`]), their items cut out while they come in ([`items`], [`cut`]), metadata looked through ([`metadata`]),
+//! single objects written and read ([`object`]), commands run in pods ([`exec`]), rights asked for ([`review`]).
 //!
 //! One retry policy for all of it ([`call`]): reads are repeated, writes only where repeating can't do harm. Every wait
 //! has a deadline. Knows nothing of archives, rules and Jobs.
@@ -11,6 +11,7 @@ pub mod cut;
 mod direct;
 pub mod discover;
 pub mod exec;
+pub mod items;
 pub mod list;
 pub mod metadata;
 pub mod object;
@@ -147,6 +148,11 @@ impl Error {
             Self::Transport { .. } | Self::Timeout { .. } => true,
             Self::Connect { .. } | Self::Answer { .. } => false,
         }
+    }
+
+    /// Whether an answer came that the API server can't have meant: a proxy's error page goes away, another program stays.
+    pub fn is_nonsense(&self) -> bool {
+        matches!(self, Self::Answer { .. })
     }
 
     /// Whether the rights are missing.

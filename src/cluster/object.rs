@@ -146,7 +146,7 @@ impl Cluster {
                 Ok(meta) => return Ok(Created::Made(meta)),
                 Err(error) if is_exists(&error) => return self.existing(kind, name).await,
                 // an answer that can't be read tells of a create that happened, or of a proxy in between
-                Err(error) if (error.is_transient() || matches!(error, Error::Answer { .. })) && tried < TRIES => {
+                Err(error) if (error.is_transient() || error.is_nonsense()) && tried < TRIES => {
                     tokio::time::sleep(pause(tried, &error)).await;
                 }
                 Err(error) => return Err(error),

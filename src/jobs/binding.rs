@@ -5,8 +5,9 @@
 
 use super::api::{Deed, optional};
 use super::error::Error;
-use super::{APP, ID_LABEL, MANAGER, WRITER};
+use super::{APP, MANAGER, WRITER};
 use crate::id::BackupId;
+use crate::rules::marks;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -35,7 +36,7 @@ fn binding(namespace: &str, id: &BackupId) -> Result<ClusterRoleBinding, Error> 
     let object = json!({
         "metadata": {
             "name": name(id),
-            "labels": { "app.kubernetes.io/name": APP, ID_LABEL: id, INSTALLATION: namespace },
+            "labels": { "app.kubernetes.io/name": APP, marks::ID: id, INSTALLATION: namespace },
         },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE },
         "subjects": [{ "kind": "ServiceAccount", "name": WRITER, "namespace": namespace }],
@@ -101,7 +102,7 @@ pub async fn sweep(client: &kube::Client, namespace: &str, now: Timestamp) -> Re
 
 /// The run that a binding says it is for, where its name agrees.
 fn run_of(binding: &ClusterRoleBinding) -> Option<BackupId> {
-    let id = BackupId::parse(binding.metadata.labels.as_ref()?.get(ID_LABEL)?).ok()?;
+    let id = BackupId::parse(binding.metadata.labels.as_ref()?.get(marks::ID)?).ok()?;
     (binding.metadata.name.as_deref()? == name(&id)).then_some(id)
 }
 

@@ -34,8 +34,6 @@ pub use watch::{Ended, How, JobState, PodView, Until, View, Wait, watch};
 pub const APP: &str = "kubectl-backup";
 /// The label that says what a Job does.
 pub const VERB_LABEL: &str = "kubectl-backup/verb";
-/// The label that says which run something belongs to.
-pub const ID_LABEL: &str = "kubectl-backup/id";
 /// The service account that reads the cluster.
 pub const READER: &str = "kubectl-backup-reader";
 /// The service account that restores.

@@ -3,8 +3,9 @@
 use super::api::{Deed, optional};
 use super::error::Error;
 use super::status::Status;
-use super::{APP, ID_LABEL, MANAGER, STATUS_KEY, VERB_LABEL};
+use super::{APP, MANAGER, STATUS_KEY, VERB_LABEL};
 use crate::id::BackupId;
+use crate::rules::marks;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -198,7 +199,7 @@ impl Board {
             "metadata": {
                 "name": owner.job,
                 "namespace": owner.namespace,
-                "labels": { "app.kubernetes.io/name": APP, VERB_LABEL: status.verb, ID_LABEL: owner.job },
+                "labels": { "app.kubernetes.io/name": APP, VERB_LABEL: status.verb, marks::ID: owner.job },
                 // no blockOwnerDeletion: it would need a right on the Job's finalizers
                 "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": owner.job, "uid": owner.job_uid }],
             },

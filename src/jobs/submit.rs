@@ -2,10 +2,11 @@
 
 use super::api::{Deed, optional};
 use super::error::Error;
-use super::{APP, CONTAINER, ID_LABEL, MANAGER, READER, RUN_FOLDER, SUBMISSION, TASK_LIMIT, VERB_LABEL, WRITER};
+use super::{APP, CONTAINER, MANAGER, READER, RUN_FOLDER, SUBMISSION, TASK_LIMIT, VERB_LABEL, WRITER};
 use crate::aws::{OTHER_KEYS, OTHER_STS, OTHER_TOKEN};
 use crate::config::{JobSettings, Location, Place};
 use crate::id::{BackupId, Digest};
+use crate::rules::marks;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, DeleteParams};
 use serde::Serialize;
@@ -170,7 +171,7 @@ pub fn job<T: Serialize + ?Sized>(spec: &JobSpec<'_, T>) -> Result<Value, Error>
 }
 
 fn labels<T: ?Sized>(spec: &JobSpec<'_, T>) -> Value {
-    json!({ "app.kubernetes.io/name": APP, VERB_LABEL: spec.verb, ID_LABEL: spec.id })
+    json!({ "app.kubernetes.io/name": APP, VERB_LABEL: spec.verb, marks::ID: spec.id })
 }
 
 /// Marks that keep autoscalers from evicting the pod and meshes from putting a sidecar in: a sidecar would live on after

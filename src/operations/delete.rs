@@ -4,7 +4,7 @@
 
 mod one;
 
-use super::backup::target::cluster_uid;
+use super::backup::target::meant_cluster;
 use super::restore::DryRun;
 use super::{Context, Done, Usage};
 use crate::archive::packed::Packed;
@@ -15,7 +15,6 @@ use crate::pipeline::{Error, catalog, until_cancelled};
 use crate::report::{ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::Named;
-use anyhow::Context as _;
 use jiff::Timestamp;
 use one::Deleting;
 use serde::{Deserialize, Serialize};
@@ -123,10 +122,7 @@ async fn delete(
         return Err(crate::store::Error::ReadOnly { place: store.describe() }.into());
     }
     context.events.phase(Phase::Reading);
-    let uid = match &task.from_cluster {
-        Some(uid) => uid.clone(),
-        None => cluster_uid(cluster, &cluster.discover().await.context("discovery")?).await?,
-    };
+    let uid = meant_cluster(task.from_cluster.as_deref(), cluster).await?;
     let result = DeleteResult { dry_run: task.dry_run, backups: Vec::new(), problems: Vec::new() };
     let mut deleting = Deleting { store, cluster, context, result, regions: None };
     let mut missing = Vec::new();

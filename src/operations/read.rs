@@ -1,7 +1,7 @@
 //! The verbs that read the bucket and change nothing: `list`, `describe`, `show`, `logs`.
 
 use super::backup::Report;
-use super::backup::target::cluster_uid;
+use super::backup::target::meant_cluster;
 use super::{Context, Done, Query, Usage};
 use crate::archive::lines::each_line;
 use crate::archive::manifest::{File, Manifest};
@@ -94,10 +94,7 @@ pub struct Shown {
 
 /// Finds a backup for a verb, in the cluster that the query means.
 pub(super) async fn find(query: &Query, cluster: &Cluster, store: &dyn Store) -> anyhow::Result<Manifest> {
-    let uid = match &query.from_cluster {
-        Some(uid) => uid.clone(),
-        None => cluster_uid(cluster, &cluster.discover().await.context("discovery")?).await?,
-    };
+    let uid = meant_cluster(query.from_cluster.as_deref(), cluster).await?;
     Ok(catalog::find(store, &query.backup, Some(&uid)).await?)
 }
 

@@ -1,6 +1,6 @@
 //! `verify`: whether backups are still what was saved: keys and sizes, every byte again, and what EC2 says of snapshots.
 
-use super::backup::target::cluster_uid;
+use super::backup::target::meant_cluster;
 use super::{Context, Done, volumes};
 use crate::archive::manifest::Manifest;
 use crate::archive::packed::Packed;
@@ -11,7 +11,6 @@ use crate::report::{Counts, ExitCode, Outcome, Phase, Problem, one_line};
 use crate::store::Store;
 use crate::volumes::life::{self, Regions, Soundness};
 use crate::volumes::record::VolumeCopy;
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 /// What to verify.
@@ -115,10 +114,7 @@ async fn verify_all(
     context: &Context,
 ) -> anyhow::Result<Done> {
     context.events.phase(Phase::Verifying);
-    let uid = match &task.from_cluster {
-        Some(uid) => uid.clone(),
-        None => cluster_uid(cluster, &cluster.discover().await.context("discovery")?).await?,
-    };
+    let uid = meant_cluster(task.from_cluster.as_deref(), cluster).await?;
     let result = VerifyResult { level: task.level, backups: Vec::new(), problems: Vec::new() };
     let mut verifying = Verifying { store, cluster, context, result, regions: None, read: 0 };
     for query in &task.backups {

@@ -39,14 +39,6 @@ pub enum Error {
     /// The format.
     #[error(transparent)]
     Archive(#[from] archive::Error),
-    /// A list that can't be cut.
-    #[error("{what}: {source}")]
-    Cut {
-        /// What was listed.
-        what: String,
-        /// What is wrong with it.
-        source: cluster::cut::CutError,
-    },
     /// Nothing is there by that name.
     #[error("{0}")]
     NotFound(String),

@@ -10,6 +10,7 @@ use crate::cluster::object::{Dependents, State, is_written_by};
 use crate::cluster::{Cluster, Error as ClusterError};
 use crate::report::Events;
 use crate::resource::{Kind, ObjectName};
+use crate::rules::marks::MANAGED;
 use crate::rules::since::written_since;
 use crate::rules::verdict::{Skip, Verdict, is_spared};
 use crate::rules::waves::{Wave, wave_of};
@@ -251,8 +252,7 @@ impl Undo<'_> {
 /// Whether it is what an import of a snapshot works with, which is ours and the snapshot controller writes. Snapshots of other
 /// people are not restored.
 fn is_helper(kind: &Kind, live: &Value) -> bool {
-    kind.group == "snapshot.storage.k8s.io"
-        && live.pointer("/metadata/labels/kubectl-backup~1managed").is_some_and(|label| label == "true")
+    kind.group == "snapshot.storage.k8s.io" && live["metadata"]["labels"][MANAGED] == "true"
 }
 
 fn since(who: &str) -> String {

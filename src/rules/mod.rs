@@ -27,6 +27,7 @@
 //! - `modifiers`: a person's own rules, in Velero's format
 //! - `gitops`: what Argo CD, Flux and Helm look after
 //! - `survey`: what a plan says of objects beside their verdicts
+//! - `marks`: the labels, annotations and tags of what is ours
 //! - `mask`: hides Secret values from what people are shown
 //! - `tidy`: what a restore strips (`tidy.json` is the list, `tidy.jq` the same for shell tests)
 //! - `versions`: the version in which a kind is written that the target serves in others only
@@ -45,6 +46,7 @@ pub mod hooks;
 mod json;
 pub mod kinds;
 pub mod mapping;
+pub mod marks;
 pub mod mask;
 pub mod modifiers;
 pub mod needs;

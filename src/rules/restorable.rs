@@ -5,8 +5,9 @@
 use super::head::{Head, Reference};
 use super::json::{Text, parse};
 use super::kinds::KindRule;
+use super::marks;
 use super::owners::{Uid, is_taken_over};
-use super::selection::{Namespaces, RUN_LABEL};
+use super::selection::Namespaces;
 use super::{Error, Labels};
 use crate::resource::{Kind, ObjectName};
 use serde::Deserialize;
@@ -92,7 +93,7 @@ impl Facts {
         let foreign = |finalizer: &Text<'_>| !finalizer.starts_with("kubernetes.io/") && &**finalizer != "kubernetes";
         facts.mark(Mark::Finalizers, metadata.finalizers.iter().flatten().any(foreign));
         facts.mark(Mark::Deleting, metadata.deletion_timestamp.is_some());
-        facts.mark(Mark::OfRun, metadata.labels.get(RUN_LABEL).is_some());
+        facts.mark(Mark::OfRun, metadata.labels.get(marks::ID).is_some());
         facts.mark_by_kind(kind, object)?;
         Ok(facts)
     }

@@ -7,7 +7,7 @@ mod chosen;
 pub use chosen::{Chosen, Reach, Selection};
 
 use super::kinds::{KindRule, Served};
-use super::{Error, Labels};
+use super::{Error, Labels, marks};
 use crate::resource::{Kind, check_namespace};
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
@@ -133,9 +133,6 @@ pub fn excluded_by_label(labels: &Labels<'_>) -> Option<&'static str> {
     EXCLUDE_LABELS.iter().zip(RULES).find(|(label, _)| labels.has(label, "true")).map(|(_, rule)| rule)
 }
 
-/// The label that everything made for one run carries: its Job, pods, ConfigMap and binding.
-pub const RUN_LABEL: &str = "kubectl-backup/id";
-
 /// The kinds that no backup holds.
 pub const NEVER_BACKED_UP: &[KindRule] = &[
     KindRule { kinds: "events", reason: "events tell what happened, expire within hours and are never restored" },
@@ -174,7 +171,7 @@ pub fn never_backed_up_object(
         None => kind.is("clusterrolebindings.rbac.authorization.k8s.io"),
     };
     match namespace {
-        _ if is_of_run && labels.get(RUN_LABEL).is_some() => Some("it belongs to a run of kubectl-backup"),
+        _ if is_of_run && labels.get(marks::ID).is_some() => Some("it belongs to a run of kubectl-backup"),
         Some("kube-node-lease") if kind.is("leases.coordination.k8s.io") => Some("it is a node's heartbeat"),
         _ => None,
     }

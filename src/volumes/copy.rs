@@ -4,10 +4,11 @@
 
 use super::life::Named;
 use super::record::{Snapshot, State, VolumeCopy};
-use super::snapshot::{APPEARS, ATTEMPT, CLUSTER, COPY_OF, ID, LOCATION, MANAGED, POLL, SETTLES};
+use super::snapshot::{APPEARS, ATTEMPT, CLUSTER, COPY_OF, LOCATION, POLL, SETTLES};
 use super::{Ec2, Error};
 use crate::id::{Attempt, BackupId};
 use crate::report::{Counts, Events, Phase};
+use crate::rules::marks::{ID, MANAGED};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

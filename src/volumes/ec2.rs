@@ -8,6 +8,7 @@ use super::fault::{Class, class};
 use super::pace::Pace;
 use super::record::{EbsVolume, Snapshot, State};
 use crate::aws::{self, Access};
+use crate::rules::marks::ID;
 use crate::rules::volumes::Zone;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -258,7 +259,7 @@ impl Ec2 {
             progress: text(snapshot.progress()),
             message: text(snapshot.state_message()),
             attempt: tag(super::snapshot::ATTEMPT).unwrap_or_default(),
-            backup: tag(super::snapshot::ID).unwrap_or_default(),
+            backup: tag(ID).unwrap_or_default(),
             location: tag(super::snapshot::LOCATION).unwrap_or_default(),
             copy_of: tag(super::snapshot::COPY_OF).unwrap_or_default(),
             gib: snapshot.volume_size().and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default(),

@@ -9,14 +9,13 @@ mod settle;
 
 use super::Error;
 use super::restore::{RESTORE, Way, Wish};
-use super::snapshot::MANAGED;
 use crate::cluster::Cluster;
 use crate::cluster::discover::Discovery;
 use crate::cluster::object::{Created, Dependents, State};
 use crate::id::BackupId;
 use crate::report::Events;
 use crate::resource::{Kind, ObjectName};
-use crate::rules::selection::RUN_LABEL;
+use crate::rules::marks::{CLAIM, ID, MANAGED};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -27,8 +26,6 @@ pub use settle::{Ending, Leftover};
 
 /// The API group of VolumeSnapshots.
 const GROUP: &str = "snapshot.storage.k8s.io";
-/// Says, on both objects, which claim they are for.
-const CLAIM: &str = "kubectl-backup/claim";
 /// Claims that are looked after at once.
 const AT_ONCE: usize = 16;
 /// How long a snapshot may take until the cluster can use it: seconds, where driver, sidecar and controller run.
@@ -173,7 +170,7 @@ impl Imports {
     fn metadata(&self, one: &Filled) -> Value {
         json!({
             "name": one.name,
-            "labels": {RUN_LABEL: self.run, RESTORE: self.run, MANAGED: "true"},
+            "labels": {ID: self.run, RESTORE: self.run, MANAGED: "true"},
             "annotations": {CLAIM: one.wish.copy.claim},
         })
     }

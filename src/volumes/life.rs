@@ -3,13 +3,14 @@
 //! where the report was copied to another bucket or forged.
 
 use super::record::{Snapshot, State, VolumeCopy};
-use super::snapshot::{APPEARS, CLUSTER, GRACE, ID};
+use super::snapshot::{APPEARS, CLUSTER, GRACE};
 use super::{Ec2, Error, Place};
 use crate::aws::Access;
 use crate::cluster::Cluster;
 use crate::config::Location;
 use crate::id::BackupId;
 use crate::report::Events;
+use crate::rules::marks::ID;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -3,10 +3,10 @@
 
 use super::life::{Named, Regions};
 use super::restore::RESTORE;
-use super::snapshot::MANAGED;
 use super::{Ec2, Error};
 use crate::id::BackupId;
 use crate::report::Events;
+use crate::rules::marks::MANAGED;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

@@ -10,6 +10,7 @@ use super::record::{EbsVolume, VolumeCopy};
 use super::{Ec2, Error};
 use crate::id::{BackupId, Digest};
 use crate::report::Events;
+use crate::rules::marks::{ID, MANAGED};
 use crate::rules::volumes::import::Import;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -305,9 +306,9 @@ fn tags(request: &Request<'_>, wish: &Wish) -> BTreeMap<String, String> {
     }
     let claim = &wish.copy.claim;
     let known = [
-        (super::snapshot::ID, backup.as_str()),
+        (ID, backup.as_str()),
         (super::snapshot::CLUSTER, request.cluster_uid),
-        (super::snapshot::MANAGED, "true"),
+        (MANAGED, "true"),
         (RESTORE, request.id.as_str()),
         ("ebs.csi.aws.com/cluster", "true"),
         (NAME, &wish.volume),

@@ -13,6 +13,7 @@ use crate::id::{Attempt, BackupId};
 use crate::report::{Counts, Event, Events, Omission, Phase, Problem, one_line};
 use crate::resource::{Kind, ObjectName};
 use crate::rules::claims;
+use crate::rules::marks::ID;
 use crate::rules::volumes::{Claim, Method, Policy, Source};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -25,14 +26,10 @@ use tokio::time::{Instant, sleep};
 mod freeze;
 mod start;
 
-/// The backup's id.
-pub const ID: &str = "kubectl-backup/id";
 /// The volume's id, on snapshots that were made one by one.
 pub const VOLUME: &str = "kubectl-backup/volume";
 /// The uid of the cluster.
 pub const CLUSTER: &str = "kubectl-backup/cluster";
-/// `true` on everything that is ours.
-pub const MANAGED: &str = "kubectl-backup/managed";
 /// The worker's try.
 pub const ATTEMPT: &str = "kubectl-backup/attempt";
 /// Where the backup is.
@@ -41,9 +38,6 @@ pub const LOCATION: &str = "kubectl-backup/location";
 pub const TOGETHER: &str = "kubectl-backup/together-on";
 /// The snapshot that a copy is of.
 pub const COPY_OF: &str = "kubectl-backup/copy-of";
-/// The claim's namespace and name, on snapshots that were made one by one.
-pub const CLAIM: &str = "kubectl-backup/claim";
-
 /// `true` on snapshots that were begun while the filesystems of all their volumes were frozen.
 pub const FROZEN: &str = "kubectl-backup/frozen";
 

@@ -294,7 +294,6 @@ fn custom_resources_keep_their_status_and_are_written_in_a_version_that_is_serve
     kubectl(A, &patch).exits(0);
     let manifest = backed_up(name, &location);
 
-    let _alone = kinds_change();
     apply(A, &definition(&own, true, false).to_string());
     eventually("v2 not to be served any more", || {
         let resources = kubectl(A, &["get", "--raw", "/apis/adapt.example.com/v2"]).stdout;

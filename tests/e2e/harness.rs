@@ -7,8 +7,8 @@ use std::io::Write;
 use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// The state of the test clusters and of MinIO, as `tests/cluster/up` and `tests/cluster/minio` leave it. A cluster
@@ -147,17 +147,7 @@ pub(crate) fn backup_command(cluster: ClusterName, args: &[&str]) -> Command {
     command
 }
 
-/// Held by backups, which list every kind there is, and by who takes one away that they would list.
-static KINDS: RwLock<()> = RwLock::new(());
-
-/// No backup of another test runs while this is held, nor is one begun.
-pub(crate) fn kinds_change() -> RwLockWriteGuard<'static, ()> {
-    KINDS.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 pub(crate) fn backup(cluster: ClusterName, args: &[&str]) -> Ran {
-    let saves = matches!(args.first(), Some(&"ns" | &"cluster"));
-    let _kinds = saves.then(|| KINDS.read().unwrap_or_else(PoisonError::into_inner));
     eprintln!("$ kubectl backup {} [{cluster:?}]", args.join(" "));
     let ran = Ran::of(backup_command(cluster, args).output().expect("the binary runs"));
     eprintln!("{}", ran.stderr);

@@ -2,15 +2,14 @@
 //! lists, single objects, creates, updates, deletes, dry runs. Faults are put in front of requests by name, so that a test can go through every
 //! request that a run makes.
 
+mod fault;
 mod writes;
 
-use crate::world::{KINDS, World, place};
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
+pub(crate) use fault::Fault;
+
+use crate::world::{KINDS, KindDef, World, place};
+use fault::Answered;
 use http::{Request, Response};
-use http_body_util::StreamBody;
-use hyper::body::Frame;
 use kube::client::Body;
 use kubectl_backup::cluster::Cluster;
 use serde_json::{Value, json};
@@ -18,51 +17,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Bytes of a chunk of an answer: few, so that chunks end anywhere.
-const CHUNK: usize = 61;
 /// Objects in a page, however many are asked for.
 const PAGE: usize = 3;
-
-/// What goes wrong with a request. Numbers are per cent of the body.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Fault {
-    /// An answer with this code.
-    Status(u16),
-    /// An answer with this code that says when to come again.
-    RetryAfter(u16),
-    /// An answer with this code whose text never ends.
-    StatusStalls(u16),
-    /// The connection breaks before anything happens.
-    Reset,
-    /// It happens, and the connection breaks before the answer.
-    ResetAfter,
-    /// Nothing happens, and no answer comes.
-    Silent,
-    /// It happens, and no answer comes.
-    SilentAfter,
-    /// The body breaks off with an error.
-    BreaksOff(usize),
-    /// The body ends early, as if that were all.
-    Ends(usize),
-    /// The body comes to here and no further.
-    Stalls(usize),
-    /// From here on the body is not what was sent.
-    Rots(usize),
-    /// A proxy's page instead of an answer.
-    Page,
-    /// `{}`.
-    Nothing,
-    /// Every chunk takes 40 seconds.
-    Slow,
-    /// An answer with this code, text and cause.
-    Says(u16, &'static str, &'static str),
-    /// Somebody else writes the object just before: its `data`.
-    Edited,
-    /// The same, but only its status.
-    Touched,
-    /// The revisions so far are compacted before the request is looked at.
-    Compact,
-}
 
 /// A fault for requests of this name, the one of that number or all of them.
 #[derive(Clone, Debug)]
@@ -80,6 +36,8 @@ pub(crate) struct State {
     pub(crate) churn: bool,
     /// Revisions below this one are no longer kept.
     compacted: u64,
+    /// Whether orders are served as `v2` and no longer as `v1`.
+    moved: bool,
     /// Objects that can't be read: `(kind, place)`, with an empty place for all of a kind.
     pub(crate) broken: Vec<(usize, String)>,
     /// Whether kinds that count for themselves are listed in an order of their own, too.
@@ -106,8 +64,6 @@ pub(crate) struct Api(Arc<Mutex<State>>);
 
 /// An answer that is not yet on its way: code, seconds after which to try again, body.
 type Answer = (u16, Option<u32>, String);
-/// A body on its way.
-type Answered = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
 impl Api {
     pub(crate) fn new(world: World) -> Self {
@@ -115,6 +71,7 @@ impl Api {
             world,
             churn: false,
             compacted: 0,
+            moved: false,
             broken: Vec::new(),
             unordered: false,
             stale: false,
@@ -202,6 +159,10 @@ impl Api {
                     state.compacted = state.world.revision;
                     None
                 }
+                Some(Fault::Moved) => {
+                    state.moved = true;
+                    None
+                }
                 _ => None,
             };
             let answer = before.unwrap_or_else(|| state.handle(&asked, &body));
@@ -220,38 +181,8 @@ impl Api {
         if let Some(seconds) = retry_after {
             response = response.header("retry-after", seconds);
         }
-        Ok(response.body(stream(text.into_bytes(), fault))?)
+        Ok(response.body(fault::stream(text.into_bytes(), fault))?)
     }
-}
-
-/// A body in small chunks, with what the fault makes of it.
-fn stream(mut bytes: Vec<u8>, fault: Option<Fault>) -> Answered {
-    let share = |percent: usize| (bytes.len() * percent / 100).min(bytes.len().saturating_sub(1));
-    let (keep, tail): (usize, Option<Fault>) = match fault {
-        Some(Fault::BreaksOff(percent) | Fault::Ends(percent) | Fault::Stalls(percent)) => (share(percent), fault),
-        Some(Fault::StatusStalls(_)) => (share(50), fault),
-        Some(Fault::Rots(percent)) => {
-            let from = share(percent);
-            bytes[from..].fill(b'#');
-            (bytes.len(), None)
-        }
-        _ => (bytes.len(), None),
-    };
-    bytes.truncate(keep);
-    let chunks: Vec<Bytes> = bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
-    let slow = fault == Some(Fault::Slow);
-    let body = futures::stream::iter(chunks).then(move |chunk| async move {
-        if slow {
-            tokio::time::sleep(Duration::from_secs(40)).await;
-        }
-        Ok::<_, std::io::Error>(Frame::data(chunk))
-    });
-    let broken = || Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset in the middle"));
-    StreamBody::new(match tail {
-        Some(Fault::BreaksOff(_)) => body.chain(futures::stream::once(std::future::ready(broken()))).boxed(),
-        Some(Fault::Stalls(_) | Fault::StatusStalls(_)) => body.chain(futures::stream::pending()).boxed(),
-        _ => body.boxed(),
-    })
 }
 
 /// A request, understood.
@@ -299,7 +230,7 @@ impl Asked {
         let segments: Vec<&str> = self.path.trim_start_matches('/').split('/').collect();
         let (group, rest) = match segments.as_slice() {
             ["api", "v1", rest @ ..] => ("", rest),
-            ["apis", group, "v1", rest @ ..] => (*group, rest),
+            ["apis", group, _, rest @ ..] => (*group, rest),
             _ => return None,
         };
         let find = |resource: &str| KINDS.iter().position(|def| def.group == group && def.resource == resource);
@@ -347,8 +278,11 @@ impl State {
             }
             _ => (),
         }
-        let Some((kind, namespace, name)) = asked.object().filter(|(kind, ..)| self.world.is_served(&KINDS[*kind]))
-        else {
+        let is_served = |kind: usize| {
+            let def = &KINDS[kind];
+            self.world.is_served(def) && asked.path.contains(&format!("/{}/", self.api_version(def)))
+        };
+        let Some((kind, namespace, name)) = asked.object().filter(|(kind, ..)| is_served(*kind)) else {
             return refusal(404, "NotFound");
         };
         match (asked.method.as_str(), name) {
@@ -365,18 +299,29 @@ impl State {
         }
     }
 
+    /// The version in which a group is served.
+    fn version(&self, group: &str) -> &'static str {
+        if self.moved && group == "shop.example" { "v2" } else { "v1" }
+    }
+
+    /// The same with the group of a kind.
+    fn api_version(&self, def: &KindDef) -> String {
+        let version = self.version(def.group);
+        if def.group.is_empty() { version.to_owned() } else { format!("{}/{version}", def.group) }
+    }
+
     fn discovery(&self, wanted: impl Fn(&str) -> bool) -> Value {
         let mut groups = BTreeMap::<&str, Vec<Value>>::new();
         for def in KINDS.iter().filter(|def| wanted(def.group) && self.world.is_served(def)) {
             groups.entry(def.group).or_default().push(json!({
                 "resource": def.resource,
-                "responseKind": {"group": def.group, "version": "v1", "kind": def.kind},
+                "responseKind": {"group": def.group, "version": self.version(def.group), "kind": def.kind},
                 "scope": if def.namespaced { "Namespaced" } else { "Cluster" },
                 "verbs": ["create", "delete", "get", "list", "update", "watch"],
                 "subresources": if def.custom && self.statuses { status() } else { json!([]) },
             }));
         }
-        let group = |(name, resources): (&str, Vec<Value>)| json!({"metadata": {"name": name}, "versions": [{"version": "v1", "freshness": "Current", "resources": resources}]});
+        let group = |(name, resources): (&str, Vec<Value>)| json!({"metadata": {"name": name}, "versions": [{"version": self.version(name), "freshness": "Current", "resources": resources}]});
         let mut items: Vec<Value> = groups.into_iter().map(group).collect();
         if self.stale && wanted("stale.example") {
             items.push(json!({"metadata": {"name": "stale.example"}, "versions": [{"version": "v1", "freshness": "Stale", "resources": []}]}));
@@ -436,7 +381,9 @@ impl State {
             if asked.metadata_only { format!("{{\"metadata\":{meta}}}") } else { (*text).to_owned() }
         };
         let items: Vec<String> = taken.iter().map(text_of).collect();
-        let (version, name, items) = (def.api_version(), def.kind, items.join(","));
+        let (version, name) = (self.api_version(def), def.kind);
+        // as a conversion of a custom kind gives it
+        let items = items.join(",").replace(&def.api_version(), &version);
         let text = if def.custom {
             format!(
                 "{{\"apiVersion\":\"{version}\",\"items\":[{items}],\"kind\":\"{name}List\",\"metadata\":{meta}}}\n"

@@ -2,8 +2,11 @@
 
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
-use crate::run::{Backup, Scope, Worker, ending, folder, read_back};
+use crate::run::{Backup, Scope, Worker, ending, folder, read_archive, read_back};
 use crate::world::kind;
+use serde_json::Value;
+
+const ORDERS: &str = "orders.shop.example";
 
 async fn partial(api: &Api, scope: Scope) -> Backup {
     let folder = folder();
@@ -107,4 +110,51 @@ async fn giving_up_on_a_broken_kind_takes_minutes_not_hours() {
     partial(&api, Scope::Cluster).await;
     let taken = begun.elapsed().as_secs();
     assert!(taken < 120, "{taken} s");
+}
+
+/// The objects of one kind that were saved, with the versions that report and objects state.
+fn versions(backup: &Backup) -> (Vec<(&str, u64)>, Vec<String>) {
+    let reports = backup.report.kinds.iter().filter(|kind| kind.kind == ORDERS);
+    let states = |(path, text): (&String, &String)| {
+        let object: Value = serde_json::from_str(text).unwrap();
+        path.contains(ORDERS).then(|| object["apiVersion"].as_str().unwrap().to_owned())
+    };
+    let reported = reports.map(|kind| (kind.api_version.as_str(), kind.objects)).collect();
+    (reported, backup.objects.iter().filter_map(states).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_stops_being_served_is_gone_on_from_in_another() {
+    let (whole, in_namespace) =
+        ("GET /apis/shop.example/v1/orders", "GET /apis/shop.example/v1/namespaces/shop/orders");
+    // pages hold three objects
+    for (list, scope, in_v1, all) in [
+        (whole.to_owned(), Scope::Cluster, 0, 15),
+        (format!("{whole} page 2"), Scope::Cluster, 6, 15),
+        (in_namespace.to_owned(), Scope::Shop, 0, 5),
+    ] {
+        let (api, folder) = (Api::busy(), folder());
+        api.fault(&list, Some(0), Fault::Moved);
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, scope).await), "Complete", "{list}");
+        let backup = read_archive(&bucket, &list).await;
+        let mut expected = vec![("shop.example/v1", in_v1), ("shop.example/v2", all - in_v1)];
+        expected.retain(|(_, objects)| *objects > 0);
+        let (reported, stated) = versions(&backup);
+        assert_eq!(reported, expected, "{list}");
+        for (version, objects) in expected {
+            assert_eq!(stated.iter().filter(|stated| *stated == version).count() as u64, objects, "{list}");
+        }
+        assert!(backup.manifest.consistency.unpinned.iter().all(|kind| kind.kind != ORDERS), "{list}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_stops_being_served_at_all_is_one_problem() {
+    let api = Api::busy();
+    api.fault("GET /apis/shop.example/v1/orders page 1", None, Fault::Status(404));
+    let backup = partial(&api, Scope::Cluster).await;
+    assert_eq!((subjects(&backup), count(&backup, "resources/orders.shop.example/")), (vec![ORDERS], 3));
+    let discoveries = api.seen().iter().filter(|(name, _)| name == "GET /apis").count();
+    assert_eq!(discoveries, 2, "it is looked for once");
 }

@@ -3,7 +3,7 @@
 use crate::api::Api;
 use crate::bucket::{Bucket, Fault};
 use crate::restore::backed_up;
-use crate::run::{ID, Worker, ending, exit_code, files, folder, read_archive};
+use crate::run::{ID, Worker, ending, exit_code, files, folder, read_archive, result_of};
 use crate::world::World;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::BackupQuery;
@@ -20,8 +20,7 @@ async fn copy(worker: &Worker, bucket: &Bucket, to: &Path) -> anyhow::Result<Don
 }
 
 fn was_there(done: &anyhow::Result<Done>) -> bool {
-    let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice::<CopyResult>(&done.result.as_ref().unwrap().open().unwrap()).unwrap().was_there
+    result_of::<CopyResult>(done).was_there
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use crate::api::Api;
 use crate::bucket::{Bucket, Fault};
 use crate::restore::{RESTORE, backed_up};
-use crate::run::{ID, Scope, Worker, ending, exit_code, files, folder, read_archive};
+use crate::run::{ID, Scope, Worker, ending, exit_code, files, folder, read_archive, result_of};
 use crate::world::World;
 use bytes::Bytes;
 use kubectl_backup::config::Location;
@@ -26,8 +26,7 @@ async fn delete(worker: &Worker, ids: &[&str], bucket: &Bucket) -> anyhow::Resul
 }
 
 fn result(done: &anyhow::Result<Done>) -> DeleteResult {
-    let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
+    result_of(done)
 }
 
 #[tokio::test(start_paused = true)]

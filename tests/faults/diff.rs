@@ -5,7 +5,7 @@ use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
 use crate::existing::{changed, edit};
 use crate::restore::backed_up;
-use crate::run::{ID, Scope, Worker, ending, exit_code};
+use crate::run::{ID, Scope, Worker, ending, exit_code, result_of};
 use crate::world::World;
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::diff::{DiffResult, DiffTask};
@@ -28,7 +28,7 @@ fn task(other: Option<&str>, objects: &[&str], namespaces: &[&str]) -> DiffTask 
 async fn compared(task: DiffTask, api: &Api, bucket: &Bucket) -> DiffResult {
     let done = Worker::default().run("diff-20261120-120000-aaaa", Verb::Diff(task), api, bucket).await;
     assert_eq!(ending(&done), "Complete");
-    serde_json::from_slice(&done.unwrap().result.unwrap().open().unwrap()).unwrap()
+    result_of(&done)
 }
 
 /// What differs: `-` only in the backup, `+` only in the other, `~` in both.

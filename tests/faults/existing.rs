@@ -4,7 +4,7 @@
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
 use crate::restore::{RESTORE, backed_up, contents};
-use crate::run::{Worker, ending, exit_code, restore_task};
+use crate::run::{Worker, ending, exit_code, restore_task, result_of};
 use crate::world::{World, kind};
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::restore::{DryRun, RestoreResult, RestoreTask};
@@ -75,8 +75,7 @@ pub(crate) fn writes(api: &Api) -> Vec<String> {
 }
 
 pub(crate) fn result(done: &anyhow::Result<Done>) -> RestoreResult {
-    let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
+    result_of(done)
 }
 
 pub(crate) fn verdicts(done: &anyhow::Result<Done>) -> BTreeMap<String, usize> {

@@ -19,6 +19,7 @@ use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::selection::Selection;
 use kubectl_backup::rules::verdict::Existing;
 use kubectl_backup::volumes::restore;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -144,6 +145,12 @@ pub(crate) fn ending(result: &anyhow::Result<Done>) -> String {
         Ok(done) => done.outcome.to_string(),
         Err(error) => format!("{:?}: {error:#}", operations::exit_code(error)),
     }
+}
+
+/// What a run came to, as the one who asked for it is told.
+pub(crate) fn result_of<T: DeserializeOwned>(result: &anyhow::Result<Done>) -> T {
+    let done = result.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
+    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
 }
 
 pub(crate) fn exit_code(result: &anyhow::Result<Done>) -> ExitCode {

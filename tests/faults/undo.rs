@@ -5,7 +5,7 @@ use crate::api::Api;
 use crate::bucket::{self, Bucket};
 use crate::existing::{AGAIN, changed, edit, forget_restores, restore, result, verdicts, with, writes};
 use crate::restore::{RESTORE, backed_up};
-use crate::run::{Worker, ending, exit_code, files};
+use crate::run::{Worker, ending, exit_code, files, result_of};
 use crate::world::World;
 use kubectl_backup::config::Location;
 use kubectl_backup::id::BackupId;
@@ -26,8 +26,7 @@ pub(crate) async fn undo(worker: &Worker, task: UndoTask, api: &Api, bucket: &Bu
 }
 
 pub(crate) fn undone(done: &anyhow::Result<Done>) -> UndoResult {
-    let done = done.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
-    serde_json::from_slice(&done.result.as_ref().unwrap().open().unwrap()).unwrap()
+    result_of(done)
 }
 
 /// Undoes the last restore: then the cluster is as it was, and another undo finds nothing to do.

@@ -4,7 +4,7 @@ use crate::api::Api;
 use crate::bucket::Bucket;
 use crate::existing::{changed, edit, forget_restores, with, writes};
 use crate::restore::{RESTORE, backed_up};
-use crate::run::{Worker, ending, exit_code};
+use crate::run::{Worker, ending, exit_code, result_of};
 use crate::undo::{UNDO, killed_as, killed_at, plain, undo, undone, undone_whole};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
@@ -16,9 +16,12 @@ use kubectl_backup::rules::verdict::Existing;
 use serde_json::json;
 
 async fn listed(api: &Api, bucket: &Bucket) -> Vec<(String, Option<Standing>)> {
-    let done = Worker::default().run(UNDO, Verb::ListRestores, api, bucket).await.unwrap();
-    let list: RestoresResult = serde_json::from_slice(&done.result.unwrap().open().unwrap()).unwrap();
-    list.restores.into_iter().map(|one| (one.record.id.to_string(), one.standing)).collect()
+    let done = Worker::default().run(UNDO, Verb::ListRestores, api, bucket).await;
+    result_of::<RestoresResult>(&done)
+        .restores
+        .into_iter()
+        .map(|one| (one.record.id.to_string(), one.standing))
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use crate::api::Api;
 use crate::bucket::Bucket;
 use crate::restore::backed_up;
-use crate::run::{ID, Worker, ending, exit_code, files};
+use crate::run::{ID, Worker, ending, exit_code, files, result_of};
 use crate::world::World;
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::verify::{Level, VerifyResult, VerifyTask};
@@ -17,7 +17,7 @@ async fn verify(ids: &[&str], level: Level, bucket: &Bucket) -> anyhow::Result<D
 }
 
 fn result(done: &anyhow::Result<Done>) -> VerifyResult {
-    serde_json::from_slice(&done.as_ref().unwrap().result.as_ref().unwrap().open().unwrap()).unwrap()
+    result_of(done)
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,7 +88,7 @@ fn a_job_is_what_the_contract_says() {
     }
     let labels = meta.labels.unwrap();
     assert_eq!(labels["sidecar.istio.io/inject"], "false");
-    assert_eq!((labels[VERB_LABEL].as_str(), labels[ID_LABEL].as_str()), ("backup", "shop-1"));
+    assert_eq!((labels[VERB_LABEL].as_str(), labels[marks::ID].as_str()), ("backup", "shop-1"));
     assert_eq!(job["metadata"]["labels"]["app.kubernetes.io/name"], "kubectl-backup");
     assert_eq!((typed.metadata.name.as_deref(), typed.metadata.namespace.as_deref()), (Some("shop-1"), Some("kb")));
 }
@@ -214,7 +214,7 @@ fn settings_that_would_take_our_own_place_are_refused() {
     world.settings.env = map(&[("KUBECTL_BACKUP_TASK", "{}")]);
     let error = job(&world.spec("t")).unwrap_err();
     assert!(error.to_string().contains("`job.env.KUBECTL_BACKUP_TASK`"), "{error}");
-    world.settings = JobSettings { labels: map(&[(ID_LABEL, "x")]), ..JobSettings::default() };
+    world.settings = JobSettings { labels: map(&[(marks::ID, "x")]), ..JobSettings::default() };
     let error = job(&world.spec("t")).unwrap_err();
     assert!(error.to_string().contains("`job.labels.kubectl-backup/id`"), "{error}");
 }

@@ -206,6 +206,14 @@ pub(in crate::operations) async fn cluster_uid(cluster: &Cluster, discovery: &Di
     Ok(serde_json::from_slice::<Namespace>(&bytes).context("reading the namespace `kube-system`")?.metadata.uid)
 }
 
+/// The uid of the cluster whose backups are meant: the one that is named, else this one.
+pub(in crate::operations) async fn meant_cluster(named: Option<&str>, cluster: &Cluster) -> anyhow::Result<String> {
+    match named {
+        Some(uid) => Ok(uid.to_owned()),
+        None => cluster_uid(cluster, &cluster.discover().await.context("discovery")?).await,
+    }
+}
+
 /// What the selection means among the kinds that are served.
 fn chosen(selection: &Selection, discovery: &Discovery) -> Result<Chosen, Usage> {
     let resolved = Chosen::resolve(selection, &discovery.kinds);

@@ -317,5 +317,5 @@ fn text(object: &Value) -> Result<Bytes, Failure> {
 
 /// Whether a change is worth another look: somebody else wrote meanwhile, or it isn't known whether ours arrived.
 fn may_repeat(error: &ClusterError) -> bool {
-    error.is_transient() || error.code() == Some(409) || matches!(error, ClusterError::Answer { .. })
+    error.is_transient() || error.code() == Some(409) || error.is_nonsense()
 }

@@ -7,12 +7,10 @@ use super::super::{Error, adapt, fetch};
 use super::compare::{self, Found};
 use super::{Existing, Plan};
 use crate::cluster::Cluster;
-use crate::cluster::cut::{CutError, Cutter, Part};
-use crate::cluster::list::{ListMeta, Page};
+use crate::cluster::list::Page;
 use crate::pipeline::fetch::Backup;
 use crate::resource::{Kind, ObjectName};
 use crate::store::Store;
-use futures::TryStreamExt;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tokio::sync::mpsc;
@@ -165,8 +163,8 @@ struct Item {
 
 impl Item {
     /// `None`: it is no object, and passed over.
-    fn parse(kind: &Kind, json: &[u8]) -> Option<Self> {
-        let object = adapt::compared(kind, &ObjectName::new(None, "?"), json).ok()?;
+    fn parse(kind: &Kind, json: &str) -> Option<Self> {
+        let object = adapt::compared(kind, &ObjectName::new(None, "?"), json.as_bytes()).ok()?;
         let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
         Some(Self { name, object })
     }
@@ -179,9 +177,9 @@ struct List {
     enough: usize,
     seen: usize,
     /// The rest of it, by chunks; `None`: it has ended.
-    chunks: Option<mpsc::Receiver<VecDeque<Vec<u8>>>>,
+    chunks: Option<mpsc::Receiver<VecDeque<String>>>,
     /// What is left of the last chunk.
-    items: VecDeque<Vec<u8>>,
+    items: VecDeque<String>,
     /// The first object, once it was looked at.
     next: Option<Item>,
 }
@@ -228,42 +226,25 @@ async fn read(
     cluster: &Cluster,
     kind: &Kind,
     namespace: Option<&str>,
-    sender: &mpsc::Sender<VecDeque<Vec<u8>>>,
+    sender: &mpsc::Sender<VecDeque<String>>,
 ) -> Result<(), Error> {
-    let cut = |source| Error::Cut { what: format!("a list of {kind}"), source };
     let mut token = String::new();
     loop {
-        let page = Page {
-            kind,
-            namespace,
-            revision: None,
-            token: (!token.is_empty()).then_some(token.as_str()),
-            name: None,
-            selector: None,
-            limit: PAGE,
-            tries: crate::cluster::call::TRIES,
-        };
-        let mut chunks = cluster.open_page(&page).await?;
-        let mut cutter = Cutter::default();
-        token.clear();
-        while let Some(chunk) = chunks.try_next().await? {
-            let mut items = VecDeque::new();
-            let each = |part: Part<'_>| {
-                match part {
-                    Part::Item(json) => items.push_back(json.to_vec()),
-                    Part::Field { key: b"\"metadata\"", value } => {
-                        token = serde_json::from_slice::<ListMeta>(value).unwrap_or_default().token;
-                    }
-                    Part::Field { .. } => (),
-                }
-                Ok::<_, CutError>(())
-            };
-            cutter.push(&chunk, each).map_err(cut)?;
-            if !items.is_empty() && sender.send(items).await.is_err() {
+        let page = Page { token: &token, ..Page::first(kind, namespace, PAGE) };
+        let mut open = cluster.open_page(&page).await?;
+        let mut items = VecDeque::new();
+        while open
+            .next(|json| {
+                items.push_back(json.to_owned());
+                Ok::<_, Error>(())
+            })
+            .await?
+        {
+            if !items.is_empty() && sender.send(std::mem::take(&mut items)).await.is_err() {
                 return Ok(());
             }
         }
-        cutter.finish().map_err(cut)?;
+        token = open.meta()?.token;
         if token.is_empty() {
             return Ok(());
         }

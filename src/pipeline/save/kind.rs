@@ -1,6 +1,7 @@
-//! One list with all that is tried before it becomes a problem in the report: read on after a compaction, and namespace
-//! by namespace where the API server can't give the whole or doesn't want to, so that one broken object (a Secret that can't be decrypted,
-//! a resource whose conversion webhook is dead) costs one namespace.
+//! One list with all that is tried before it becomes a problem in the report: read on after a compaction, or in another
+//! version where the kind's own stops being served, and namespace by namespace where the API server can't give the whole
+//! or doesn't want to, so that one broken object (a Secret that can't be decrypted, a resource whose conversion webhook is
+//! dead) costs one namespace.
 
 use super::frames::Frames;
 use super::list::{self, Choice, Item, ListTask, Listed};
@@ -8,6 +9,7 @@ use super::{Saving, Wanted};
 use crate::cluster;
 use crate::pipeline::Error;
 use crate::report::Problem;
+use crate::resource::Kind;
 
 /// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
 const TRIES_EACH: u32 = 3;
@@ -15,19 +17,31 @@ const TRIES_EACH: u32 = 3;
 /// Decides on an item of a list.
 pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
 
+/// What becomes of a list's items.
+#[derive(Clone, Copy)]
+struct Taker<'t> {
+    choose: &'t Choose<'t>,
+    frames: &'t Frames,
+}
+
+/// Where a list broke off, or is to go on.
+#[derive(Default)]
+struct Place {
+    /// As [`Listed::last`].
+    last: String,
+    /// As [`Listed::unordered`].
+    unordered: bool,
+}
+
 impl Saving<'_> {
     /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
     pub(super) async fn list(&self, task: &ListTask, frames: &Frames, choose: &Choose<'_>) -> Result<(), Error> {
-        let mut listed = Listed::default();
-        let result = self.pinned(task, frames, &mut listed, choose).await;
-        let (last, unordered) = (listed.last.clone(), listed.unordered);
-        self.gathered().others.note(task, &listed, result.is_ok());
-        self.note(task, listed);
-        match result {
+        let (taker, mut place) = (Taker { choose, frames }, Place::default());
+        match self.served(task, taker, &mut place).await {
             Ok(()) => (),
             Err(error) if self.ends_run(&error) => return Err(error),
-            Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !unordered => {
-                self.by_namespace(task, &error, &last, frames, choose).await?;
+            Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !place.unordered => {
+                self.by_namespace(task, taker, &error, &place.last).await?;
             }
             Err(error) => self.problem(task, &error),
         }
@@ -40,18 +54,42 @@ impl Saving<'_> {
         Ok(())
     }
 
+    /// Makes a list from a place on. Where the version of the kind isn't served any more, which somebody may change at any
+    /// time, it goes on at that place in a version that is.
+    async fn served(&self, task: &ListTask, taker: Taker<'_>, place: &mut Place) -> Result<(), Error> {
+        let gone = match self.noted(task, taker, place).await {
+            Err(error) if is_not_found(&error) && !place.unordered => error,
+            other => return other,
+        };
+        let Some(kind) = self.other_version(&task.kind).await else { return Err(gone) };
+        self.events.note(format!("{gone}; it is listed as `{}`", kind.api_version()));
+        self.noted(&ListTask { kind, ..task.clone() }, taker, place).await
+    }
+
+    /// A kind in a version that is served now, other than this one. What can't be found out is left to the list's own error.
+    async fn other_version(&self, kind: &Kind) -> Option<Kind> {
+        let discovery = self.cluster.discover().await.ok()?;
+        let version = discovery.versions(&kind.key()).iter().find(|version| **version != kind.version)?;
+        Some(Kind { version: version.clone(), ..kind.clone() })
+    }
+
+    /// Makes a list from a place on, and notes what it gave.
+    async fn noted(&self, task: &ListTask, taker: Taker<'_>, place: &mut Place) -> Result<(), Error> {
+        let is_whole = place.last.is_empty();
+        let mut listed = Listed { last: std::mem::take(&mut place.last), ..Listed::default() };
+        let result = self.pinned(task, taker, &mut listed).await;
+        *place = Place { last: listed.last.clone(), unordered: listed.unordered };
+        self.gathered().others.note(task, &listed, is_whole && result.is_ok());
+        self.note(task, listed);
+        result
+    }
+
     /// Makes a list at the backup's revision. Where that is compacted on the way and the run doesn't start again, the
     /// rest is listed as it is.
-    async fn pinned(
-        &self,
-        task: &ListTask,
-        frames: &Frames,
-        listed: &mut Listed,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
+    async fn pinned(&self, task: &ListTask, taker: Taker<'_>, listed: &mut Listed) -> Result<(), Error> {
         let revision = self.gathered().pin.of(&task.kind).map(str::to_owned);
-        let each = |item: &Item<'_>, text: &str| choose(item, text);
-        let result = list::list(self.cluster, task, revision.as_deref(), frames, listed, each).await;
+        let Taker { choose, frames } = taker;
+        let result = list::list(self.cluster, task, revision.as_deref(), frames, listed, choose).await;
         match (result, revision) {
             (Err(error), Some(_)) if error.is_expired() && self.request.restart_when_compacted => Err(error),
             (Err(error), revision) if error.is_expired() && !listed.unordered => {
@@ -59,7 +97,7 @@ impl Saving<'_> {
                     let why = "the revision was compacted while it was listed";
                     self.gathered().pin.release(&task.kind, why, String::new());
                 }
-                list::list(self.cluster, task, None, frames, listed, each).await
+                list::list(self.cluster, task, None, frames, listed, choose).await
             }
             (Ok(()), Some(revision)) if listed.revision != revision => {
                 let why = "its API does not list at the revision asked for";
@@ -67,23 +105,15 @@ impl Saving<'_> {
                 Ok(())
             }
             (Err(error), _) if is_forbidden(&error) && task.name.is_some() => {
-                self.read(task, error, frames, listed, choose).await
+                self.read(task, error, taker, listed).await
             }
             (result, _) => result,
         }
     }
 
     /// Reads an object by its name that may not be listed. That gives its newest state: only lists can be had of a revision.
-    async fn read(
-        &self,
-        task: &ListTask,
-        refused: Error,
-        frames: &Frames,
-        listed: &mut Listed,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
-        let each = |item: &Item<'_>, text: &str| choose(item, text);
-        match list::one(self.cluster, task, frames, listed, each).await {
+    async fn read(&self, task: &ListTask, refused: Error, taker: Taker<'_>, listed: &mut Listed) -> Result<(), Error> {
+        match list::one(self.cluster, task, taker.frames, listed, taker.choose).await {
             Err(error) if is_forbidden(&error) => return Err(refused),
             other => other?,
         }
@@ -96,14 +126,7 @@ impl Saving<'_> {
     }
 
     /// Lists what is missing of a kind whose list broke off at `last`, namespace by namespace.
-    async fn by_namespace(
-        &self,
-        task: &ListTask,
-        broken: &Error,
-        last: &str,
-        frames: &Frames,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
+    async fn by_namespace(&self, task: &ListTask, taker: Taker<'_>, broken: &Error, last: &str) -> Result<(), Error> {
         self.events.note(format!("{broken}; it is listed namespace by namespace"));
         let namespaces = match self.namespaces().await {
             Ok(namespaces) => namespaces,
@@ -121,14 +144,11 @@ impl Saving<'_> {
                 continue;
             }
             let own = ListTask { tries: TRIES_EACH, namespace: Some(namespace.clone()), ..task.clone() };
-            let mut listed = Listed::default();
+            let mut place = Place::default();
             if begun == Some(namespace.as_str()) {
-                last.clone_into(&mut listed.last);
+                last.clone_into(&mut place.last);
             }
-            let result = self.pinned(&own, frames, &mut listed, choose).await;
-            self.gathered().others.note(&own, &listed, result.is_ok());
-            self.note(&own, listed);
-            match result {
+            match self.served(&own, taker, &mut place).await {
                 Err(error) if self.ends_run(&error) => return Err(error),
                 Err(error) if is_forbidden(&error) => refused.push((own, error)),
                 Err(error) => self.problem(&own, &error),
@@ -172,7 +192,7 @@ impl Saving<'_> {
     fn ends_run(&self, error: &Error) -> bool {
         match error {
             Error::Cluster(_) => error.is_expired() && self.request.restart_when_compacted,
-            Error::Cut { .. } | Error::NotFound(_) => false,
+            Error::NotFound(_) => false,
             _ => true,
         }
     }
@@ -217,10 +237,14 @@ fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Cluster(error) if error.code() == Some(403))
 }
 
+/// Whether a list isn't served: one that holds nothing is.
+fn is_not_found(error: &Error) -> bool {
+    matches!(error, Error::Cluster(error) if error.is_not_found())
+}
+
 /// Whether a list failed in a way that a smaller one may not: something in it can't be read.
 fn is_broken(error: &Error) -> bool {
     match error {
-        Error::Cut { .. } => true,
         Error::Cluster(error) => match error {
             cluster::Error::Api { status, .. } => status.code >= 500,
             cluster::Error::Transport { .. } | cluster::Error::Timeout { .. } | cluster::Error::Answer { .. } => true,

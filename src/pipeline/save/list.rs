@@ -2,15 +2,15 @@
 
 use super::frames::{Filling, Frames};
 use crate::archive::frame::Object;
-use crate::cluster::Cluster;
-use crate::cluster::cut::{CutError, Cutter, Part};
+use crate::cluster::items::Items;
 use crate::cluster::list::{ListMeta, Page};
+use crate::cluster::{Cluster, Error as ClusterError};
 use crate::pipeline::Error;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::Labels;
 use crate::runtime::Reading;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -105,7 +105,6 @@ struct OpenPage<'a, 'f, C> {
     passed_over: &'a str,
     /// Items of this page so far, in this reading of it.
     position: u64,
-    meta: Option<ListMeta>,
 }
 
 /// What of a page was used before it broke off, so that nothing is taken twice when it is read again.
@@ -160,9 +159,9 @@ pub(super) async fn one(
         seen: &mut seen,
         passed_over: "",
         position: 0,
-        meta: None,
     };
-    open.item(&bytes).map_err(|error| open.named(error))?;
+    let json = std::str::from_utf8(&bytes).map_err(|_| open.invalid())?;
+    open.item(json)?;
     frame.finish().await
 }
 
@@ -181,7 +180,7 @@ async fn all_pages<C: Chooser>(
             kind: &task.kind,
             namespace: task.namespace.as_deref(),
             revision,
-            token: (!token.is_empty()).then_some(token.as_str()),
+            token: &token,
             name: task.name.as_deref(),
             selector: task.selector.as_deref(),
             limit: PAGE,
@@ -207,24 +206,19 @@ async fn whole_page<C: Chooser>(
     chooser: &mut C,
     passed_over: &str,
 ) -> Result<ListMeta, Error> {
-    let mut seen = Seen { pinned: page.revision.is_some() || page.token.is_some(), ..Seen::default() };
+    let mut seen = Seen { pinned: page.revision.is_some() || !page.token.is_empty(), ..Seen::default() };
     let mut tried = 0;
     loop {
         tried += 1;
-        let mut open =
-            OpenPage { kind: page.kind, frame, chooser, listed, seen: &mut seen, passed_over, position: 0, meta: None };
+        let mut open = OpenPage { kind: page.kind, frame, chooser, listed, seen: &mut seen, passed_over, position: 0 };
         // what fails before the first byte was tried often enough by then
-        let chunks = cluster.open_page(page).await?;
-        match read_page(chunks, &mut open).await {
+        let items = cluster.open_page(page).await?;
+        match read_page(items, &mut open).await {
             Ok(meta) => return Ok(meta),
             Err(error) if tried == PAGE_TRIES => return Err(error),
-            Err(Error::Cluster(error)) if error.is_transient() => {
+            // it broke off, or a proxy's words stand in it
+            Err(Error::Cluster(error)) if error.is_transient() || error.is_nonsense() => {
                 tracing::debug!(%error, tried, "reading the page again");
-                cluster.rest(tried, &error).await;
-            }
-            // it ended early, or a proxy's words stand in it
-            Err(Error::Cut { source: CutError::Truncated(_) | CutError::Syntax(..), what }) => {
-                let error = crate::cluster::Error::Transport { what, message: "the answer broke off".to_owned() };
                 cluster.rest(tried, &error).await;
             }
             Err(error) => return Err(error),
@@ -233,44 +227,20 @@ async fn whole_page<C: Chooser>(
 }
 
 async fn read_page<C: Chooser>(
-    mut chunks: impl Stream<Item = Result<Bytes, crate::cluster::Error>> + Unpin,
+    mut items: Items<impl Stream<Item = Result<Bytes, ClusterError>> + Unpin>,
     open: &mut OpenPage<'_, '_, C>,
 ) -> Result<ListMeta, Error> {
     let _reading = Reading::new();
-    let mut cutter = Cutter::default();
-    while let Some(chunk) = chunks.next().await {
-        cutter.push(&chunk?, |part| open.part(part)).map_err(|error| open.named(error))?;
+    while items.next(|json| open.item(json)).await? {
         open.frame.pass_on().await?;
     }
-    cutter.finish().map_err(|source| open.cut_error(source))?;
-    // every list states it: `{}` is no list, and must not be taken for an empty one
-    open.meta.take().ok_or_else(|| open.cut_error(CutError::Syntax("it has no metadata", 0)))
-}
-
-impl From<CutError> for Error {
-    fn from(source: CutError) -> Self {
-        Self::Cut { what: "cutting a list".to_owned(), source }
-    }
+    Ok(items.meta()?)
 }
 
 impl<C: Chooser> OpenPage<'_, '_, C> {
-    fn part(&mut self, part: Part<'_>) -> Result<(), Error> {
-        match part {
-            Part::Item(bytes) => self.item(bytes),
-            Part::Field { key: b"\"metadata\"", value } => {
-                let meta = serde_json::from_slice(value).map_err(|_| CutError::Syntax("metadata", 0))?;
-                self.meta = Some(meta);
-                Ok(())
-            }
-            Part::Field { .. } => Ok(()),
-        }
-    }
-
-    fn item(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn item(&mut self, json: &str) -> Result<(), Error> {
         self.position += 1;
-        let invalid = |_| CutError::Syntax("an item is not valid JSON", self.position);
-        let text = std::str::from_utf8(bytes).map_err(|_| CutError::Syntax("an item is not UTF-8", self.position))?;
-        let item: Item<'_> = serde_json::from_str(text).map_err(invalid)?;
+        let item: Item<'_> = serde_json::from_str(json).map_err(|_| self.invalid())?;
         if !self.seen.is_new(self.position, &item.metadata) {
             return Ok(());
         }
@@ -280,7 +250,7 @@ impl<C: Chooser> OpenPage<'_, '_, C> {
         }
         self.listed.unordered |= *place < *self.listed.last;
         self.listed.last = place;
-        match (self.chooser)(&item, text) {
+        match (self.chooser)(&item, json) {
             Choice::Pass => return Ok(()),
             Choice::Other => {
                 self.listed.others += 1;
@@ -297,24 +267,18 @@ impl<C: Chooser> OpenPage<'_, '_, C> {
             name: &item.metadata.name,
             uid: &item.metadata.uid,
             resource_version: &item.metadata.resource_version,
-            json: bytes,
+            json: json.as_bytes(),
             lacks_type: item.api_version.is_empty(),
         })?;
         self.listed.objects += 1;
-        self.listed.bytes += bytes.len() as u64;
+        self.listed.bytes += json.len() as u64;
         Ok(())
     }
 
-    /// Names the kind in what the cutter says.
-    fn named(&self, error: Error) -> Error {
-        match error {
-            Error::Cut { source, .. } => self.cut_error(source),
-            other => other,
-        }
-    }
-
-    fn cut_error(&self, source: CutError) -> Error {
-        Error::Cut { what: format!("listing `{}`", self.kind), source }
+    /// What the parser says of it might hold a Secret value.
+    fn invalid(&self) -> ClusterError {
+        let (what, number) = (format!("listing `{}`", self.kind), self.position);
+        ClusterError::Answer { what, message: format!("item {number} is not valid JSON") }
     }
 }
 

@@ -1,11 +1,10 @@
 //! What becomes of the objects of an import afterwards. A claim that is bound has its volume, and both can go. One that waits
 //! for its first pod needs them until then, longer than a restore lasts: they stay, and a later restore removes them.
 
-use super::{AT_ONCE, CLAIM, Filled, Imports, LOOKS, contents, snapshots};
+use super::{AT_ONCE, Filled, Imports, LOOKS, contents, snapshots};
 use crate::resource::{Kind, ObjectName};
-use crate::rules::selection::RUN_LABEL;
+use crate::rules::marks::{CLAIM, ID, MANAGED};
 use crate::volumes::Error;
-use crate::volumes::snapshot::MANAGED;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
@@ -175,7 +174,7 @@ impl Imports {
         let pick = |raw: &str| {
             let meta = serde_json::from_str::<Object>(raw).ok()?.metadata;
             let is_managed = meta.labels.get(MANAGED).is_some_and(|managed| managed == "true");
-            (is_managed && meta.labels.contains_key(RUN_LABEL)).then_some(meta)
+            (is_managed && meta.labels.contains_key(ID)).then_some(meta)
         };
         for Meta { name, creation_timestamp, annotations, .. } in self.cluster.pick(&contents(), None, pick).await? {
             let Some(content) = self.get(&contents(), &ObjectName::new(None, &name)).await? else { continue };

@@ -1,10 +1,11 @@
 //! Before a restore: which snapshots can be used, and where the volumes made of them go. Writes nothing.
 
 use super::super::record::{Snapshot, State, VolumeCopy};
-use super::super::{Ec2, Error, Place, snapshot};
+use super::super::{Ec2, Error, Place};
 use super::{Options, Way, Wish};
 use crate::cluster::Cluster;
 use crate::id::BackupId;
+use crate::rules::marks::ID;
 use crate::rules::volumes::{Zone, zone_for};
 use std::collections::BTreeSet;
 
@@ -72,7 +73,7 @@ pub async fn examine_with(
 /// The snapshots of a backup, as EC2 has them now: by its tag in one list, and by id where that lacks some, as it does of
 /// copies, which have other tags.
 async fn snapshots(ec2: &Ec2, backup: &BackupId, wishes: &[Wish]) -> Result<Vec<Snapshot>, Error> {
-    let mut found = ec2.snapshots(snapshot::ID, backup.as_str()).await?;
+    let mut found = ec2.snapshots(ID, backup.as_str()).await?;
     let here = wishes.iter().map(|wish| &wish.copy.snapshot).filter(|one| one.region == ec2.region());
     let missing = here.filter(|one| !found.iter().any(|found| found.id == one.id)).map(|one| one.id.clone());
     let missing: Vec<String> = missing.collect();

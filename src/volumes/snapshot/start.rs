@@ -2,6 +2,7 @@
 
 use super::freeze::Frozen;
 use super::*;
+use crate::rules::marks::{CLAIM, MANAGED};
 
 /// Volumes that CreateSnapshots can leave out of a machine's.
 const MOST_EXCLUDED: usize = 40;
