@@ -21,12 +21,9 @@ use jiff::Timestamp;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of one part of an [`Upload`]. S3 takes no smaller ones (but for the last), and 10,000 of them: 48 GiB.
+/// Bytes of one part of an [`Upload`], which is what it holds at most. S3 takes no smaller ones (but for the last), and 10,000
+/// of them: 48 GiB.
 pub const PART_SIZE: usize = 5 << 20;
-
-/// Parts of an [`Upload`] that are being sent at once. With the part that is being filled an upload holds
-/// `(PARTS_IN_FLIGHT + 1) * PART_SIZE` bytes at most.
-pub const PARTS_IN_FLIGHT: usize = 1;
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +90,7 @@ pub trait Store: Send + Sync {
 /// A body being written. Dropped without an end, it is aborted as well as can be.
 #[async_trait]
 pub trait Upload: Send {
-    /// Adds bytes, any number. Waits while [`PARTS_IN_FLIGHT`] parts are being sent and another is full. After an error
-    /// the upload is aborted already.
+    /// Adds bytes, any number. Waits while a part is sent. After an error the upload is aborted already.
     async fn write(&mut self, bytes: Bytes) -> Result<(), Error>;
 
     /// Completes the body under its key and answers with its length, which the store confirmed. [`Error::Exists`] when

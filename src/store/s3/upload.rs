@@ -1,18 +1,17 @@
-//! Bodies of unknown length: multipart uploads, parts sent from memory, [`PARTS_IN_FLIGHT`] at once. What fits into one
+//! Bodies of unknown length: multipart uploads, each part sent from memory before the next is filled. What fits into one
 //! part is one conditional PUT instead.
 
 use super::Bucket;
 use super::call::{Action, Deed};
-use crate::store::{Error, PARTS_IN_FLIGHT, PendingUpload, Upload};
+use crate::store::{Error, PendingUpload, Upload};
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
-use tokio::task::JoinSet;
 
 /// Parts that S3 takes in one upload.
-const PARTS_LIMIT: i32 = 10_000;
+const PARTS_LIMIT: usize = 10_000;
 /// Bytes up to which a buffer grows as it is filled. Beyond, it gets the room of a whole part at once: each doubling on
 /// the way would leave a hole of some MiB behind.
 const SMALL: usize = 256 * 1024;
@@ -31,8 +30,7 @@ pub(super) struct S3Upload {
 /// A multipart upload that S3 knows.
 struct Multipart {
     id: String,
-    next: i32,
-    sending: JoinSet<Result<CompletedPart, Error>>,
+    /// In their order, which is that of their numbers.
     sent: Vec<CompletedPart>,
 }
 
@@ -41,42 +39,23 @@ impl S3Upload {
         Self { bucket, key: key.to_owned(), buffer: BytesMut::new(), counted: 0, multipart: None, ended: false }
     }
 
-    /// Sends what the buffer holds as a part, once there is room.
+    /// Sends what the buffer holds as a part. The buffer stays for the next one.
     async fn send_part(&mut self) -> Result<(), Error> {
-        if self.multipart.is_none() {
-            let id = self.bucket.begin(&self.key).await?;
-            self.multipart = Some(Multipart { id, next: 1, sending: JoinSet::new(), sent: Vec::new() });
-        }
-        while self.multipart.as_ref().is_some_and(|multipart| multipart.sending.len() >= PARTS_IN_FLIGHT) {
-            self.part_sent().await?;
-        }
-        let Some(multipart) = &mut self.multipart else { return Ok(()) };
-        if multipart.next > PARTS_LIMIT {
-            let limit = PARTS_LIMIT as u64 * self.bucket.part_size as u64;
-            return Err(Error::TooLarge { place: self.bucket.place(Some(&self.key)), limit });
+        let (bucket, key) = (&self.bucket, &self.key);
+        let multipart = match &mut self.multipart {
+            Some(multipart) => multipart,
+            none => none.insert(Multipart { id: bucket.begin(key).await?, sent: Vec::new() }),
+        };
+        if multipart.sent.len() == PARTS_LIMIT {
+            let limit = (PARTS_LIMIT * bucket.part_size) as u64;
+            return Err(Error::TooLarge { place: bucket.place(Some(key)), limit });
         }
         let body = std::mem::take(&mut self.buffer).freeze();
-        let (bucket, key, id, number) =
-            (Arc::clone(&self.bucket), self.key.clone(), multipart.id.clone(), multipart.next);
-        multipart.next += 1;
-        multipart.sending.spawn(async move { bucket.send_part(&key, &id, number, body).await });
+        let number = i32::try_from(multipart.sent.len() + 1).unwrap_or(i32::MAX);
+        multipart.sent.push(bucket.send_part(key, &multipart.id, number, &body).await?);
+        self.buffer = body.try_into_mut().unwrap_or_default();
+        self.buffer.clear();
         Ok(())
-    }
-
-    /// Waits for a part to be sent.
-    async fn part_sent(&mut self) -> Result<(), Error> {
-        let Some(multipart) = &mut self.multipart else { return Ok(()) };
-        match multipart.sending.join_next().await {
-            None => Ok(()),
-            Some(Ok(Ok(part))) => {
-                multipart.sent.push(part);
-                Ok(())
-            }
-            Some(Ok(Err(error))) => Err(error),
-            Some(Err(ended)) => {
-                Err(self.bucket.refused(Deed::new(Action::UploadPart, &self.key), format!("its task ended: {ended}")))
-            }
-        }
     }
 
     async fn fill(&mut self, mut bytes: Bytes) -> Result<(), Error> {
@@ -100,11 +79,7 @@ impl S3Upload {
             self.complete_small().await?;
         } else {
             self.send_part().await?;
-            while self.multipart.as_ref().is_some_and(|multipart| !multipart.sending.is_empty()) {
-                self.part_sent().await?;
-            }
-            if let Some(multipart) = &mut self.multipart {
-                multipart.sent.sort_by_key(CompletedPart::part_number);
+            if let Some(multipart) = &self.multipart {
                 self.bucket.complete(&self.key, &multipart.id, &multipart.sent).await?;
             }
             self.multipart = None;
@@ -130,17 +105,13 @@ impl S3Upload {
         }
     }
 
-    /// Ends the multipart upload, if there is one. Parts on their way are stopped first: S3 would keep what arrives
-    /// after the abort.
+    /// Ends the multipart upload, if there is one. No part is on its way then: S3 would keep what arrives after the abort.
     async fn discard(&mut self) -> Result<(), Error> {
         self.ended = true;
         self.buffer = BytesMut::new();
         match self.multipart.take() {
             None => Ok(()),
-            Some(mut multipart) => {
-                multipart.sending.shutdown().await;
-                self.bucket.abort(&self.key, &multipart.id).await
-            }
+            Some(multipart) => self.bucket.abort(&self.key, &multipart.id).await,
         }
     }
 
@@ -188,9 +159,7 @@ impl Drop for S3Upload {
         };
         let (bucket, key) = (Arc::clone(&self.bucket), std::mem::take(&mut self.key));
         runtime.spawn(async move {
-            let Multipart { id, mut sending, .. } = multipart;
-            sending.shutdown().await;
-            if let Err(error) = bucket.abort(&key, &id).await {
+            if let Err(error) = bucket.abort(&key, &multipart.id).await {
                 tracing::warn!(key, %error, "an upload that was dropped could not be aborted");
             }
         });
@@ -210,15 +179,13 @@ impl Bucket {
         answer.upload_id.ok_or_else(|| self.refused(deed, "the answer has no upload id".to_owned()))
     }
 
-    /// Sends a part with its checksum. Its bytes are given up as soon as it is sent, not when somebody asks for the next
-    /// one: where S3 is faster than what fills the parts, there is seldom more than one.
-    async fn send_part(&self, key: &str, id: &str, number: i32, body: Bytes) -> Result<CompletedPart, Error> {
+    /// Sends a part with its checksum.
+    async fn send_part(&self, key: &str, id: &str, number: i32, body: &Bytes) -> Result<CompletedPart, Error> {
         let deed = Deed::new(Action::UploadPart, key).moving(body.len() as u64);
-        let bytes = &body;
         let attempt = || async move {
             let send =
                 self.client.upload_part().bucket(&self.name).key(self.full(key)).upload_id(id).part_number(number);
-            let send = send.checksum_algorithm(ChecksumAlgorithm::Crc32).body(ByteStream::from(bytes.clone()));
+            let send = send.checksum_algorithm(ChecksumAlgorithm::Crc32).body(ByteStream::from(body.clone()));
             send.send().await.map_err(|error| self.judge(deed, error))
         };
         let answer = self.call(deed, attempt).await.result.map_err(|error| self.ended_by_others(deed, error))?;
