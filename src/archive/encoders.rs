@@ -13,7 +13,7 @@ const LEVEL: i32 = 1;
 
 /// Bytes that a buffer has room for: a whole frame and an object more, as most frames are. Buffers that grow leave holes that
 /// nothing fits into.
-const ROOM: usize = FRAME_TARGET + 64 * 1024;
+pub(super) const ROOM: usize = FRAME_TARGET + 64 * 1024;
 
 /// Buffers that wait at most: as many as are compressed at once. When the last lists end, those of the others go back to the
 /// system; the index is largest then.

@@ -1,7 +1,7 @@
 //! Frames: some MiB of tar entries of one kind, compressed on their own, so that any of them can be read without the
 //! others and all cores can work on them.
 
-use super::encoders::Encoders;
+use super::encoders::{Encoders, ROOM};
 use super::{Error, path};
 use crate::id::Digest;
 use crate::resource::Kind;
@@ -13,6 +13,8 @@ use std::io;
 pub const FRAME_TARGET: usize = 2 * 1024 * 1024;
 /// Bytes of tar beyond which a reader refuses a frame.
 pub const FRAME_LIMIT: u64 = 256 * 1024 * 1024;
+/// Bytes up to which a frame grows as it is filled. Beyond, it gets a buffer with room for the whole.
+const SMALL: usize = 64 * 1024;
 /// Everything in a tar file fills whole blocks of this many bytes.
 const BLOCK: usize = 512;
 /// The blocks that end a tar file. Stock tar ignores what follows them, so they stand behind the last frame only.
@@ -120,7 +122,11 @@ impl FrameBuilder {
         };
         let size = prefix.len() + rest.len();
         let path = path::object_path(&self.kind, object.namespace, object.name);
-        let tar = self.tar.get_or_insert_with(|| self.encoders.buffer());
+        let tar = self.tar.get_or_insert_default();
+        if tar.len() + size > SMALL && tar.capacity() < ROOM {
+            let begun = std::mem::replace(tar, self.encoders.buffer());
+            tar.extend_from_slice(&begun);
+        }
         append_header(tar, self.header.clone(), &path, size)?;
         let offset = tar.len();
         tar.extend_from_slice(prefix);

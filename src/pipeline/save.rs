@@ -5,18 +5,17 @@
 //!
 //! | what | MiB |
 //! | --- | --- |
-//! | [`LISTS`] lists, each the largest object (1.5) and what is read ahead (0.2) | 4 × 1.7 |
-//! | [`frames::PLACES`] frames being filled, waiting, being compressed | 6 × 2.1 |
-//! | [`ENCODERS`] encoders: a frame's compressed form and zstd's tables | 2 × 3 |
-//! | compressed frame on its way into the upload | 1 × 2 |
-//! | parts of the two uploads: of each one being filled and one in flight | 4 × 5 |
+//! | [`LISTS`] lists: the largest object (1.5), what is read ahead (0.2), a frame that waits for a place (0.1) | 4 × 1.8 |
+//! | [`frames::PLACES`] frames being filled, waiting, being compressed | 4 × 2.1 |
+//! | [`ENCODERS`] encoders: a frame's compressed form and zstd's tables | 2 × 3.4 |
+//! | compressed frame on its way into the upload | 1 × 2.1 |
+//! | parts of the two uploads, each being filled or sent | 2 × 5 |
 //! | program, connections, TLS | 22 |
-//! | **sum** | **70** |
+//! | **sum** | **57** |
 //!
-//! It is seldom reached: no part has its memory before it is filled, nor after it is sent. The buffers of frames go from one
-//! frame to the next (`archive::encoders`). What other large things leave goes back to the system
-//! (`jobs::submit::WORKER_ENV`), so that it leaves no holes. All that waits and the cutting
-//! of lists have one thread, since a list comes in pieces of some KB (`runtime`); encoders have theirs.
+//! A part takes its memory as it is filled. The buffers of frames go from one frame to the next (`archive::encoders`). What
+//! other large things leave goes back to the system (`jobs::submit::WORKER_ENV`), so that it leaves no holes. All that
+//! waits and the cutting of lists have one thread, since a list comes in pieces of some KB (`runtime`); encoders have theirs.
 
 mod closure;
 pub mod commit;
@@ -266,15 +265,18 @@ impl<'a> Saving<'a> {
     async fn upload(&self, mut filled: mpsc::Receiver<Placed>, files: &mut Files) -> Result<(), Error> {
         let mut frames = stream::poll_fn(move |context| filled.poll_recv(context))
             .map(|Placed { frame, place }| {
-                tokio::task::spawn_blocking(move || frame.compress().map(|frame| (frame, place)))
+                tokio::task::spawn_blocking(move || {
+                    let frame = frame.compress();
+                    drop(place);
+                    frame
+                })
             })
             .buffer_unordered(ENCODERS);
         while let Some(frame) = frames.next().await {
-            let (frame, place) = frame.map_err(|error| Error::Thread(error.to_string()))??;
+            let frame = frame.map_err(|error| Error::Thread(error.to_string()))??;
             let lines = files.writer.frame(&frame)?;
             files.objects.write(frame.bytes).await?;
             files.index.write(lines).await?;
-            drop(place);
             let counts = {
                 let mut gathered = self.gathered();
                 gathered.counts.bytes_stored = files.objects.size() + files.index.size();

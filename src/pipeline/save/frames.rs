@@ -1,5 +1,5 @@
-//! Frames on their way from the lists to the upload. Each has one of [`PLACES`] from its first objects until the upload has
-//! taken it: that bounds what all of them hold, wherever they wait.
+//! Frames on their way from the lists to the encoders. Each has one of [`PLACES`] from its first objects until it is compressed:
+//! that bounds what all of them hold, wherever they wait.
 
 use crate::archive::encoders::Encoders;
 use crate::archive::frame::{FilledFrame, FrameBuilder, Object};
@@ -8,8 +8,8 @@ use crate::resource::Kind;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Frames that are filled, compressed or waiting for either.
-pub(super) const PLACES: usize = 6;
+/// Frames that are being filled, wait, or are being compressed. As many as lists: while one is compressed, three are filled.
+pub(super) const PLACES: usize = 4;
 
 /// A filled frame with its place.
 pub(super) struct Placed {
