@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Bytes of a chunk of an answer: few, so that chunks end anywhere.
+/// Bytes of a chunk of an answer: few, so that chunks end anywhere; more where an answer would have thousands.
 const CHUNK: usize = 61;
+const CHUNKS: usize = 500;
 /// Objects in a page, however many are asked for.
 const PAGE: usize = 3;
 
@@ -238,7 +239,7 @@ fn stream(mut bytes: Vec<u8>, fault: Option<Fault>) -> Answered {
         _ => (bytes.len(), None),
     };
     bytes.truncate(keep);
-    let chunks: Vec<Bytes> = bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
+    let chunks: Vec<Bytes> = bytes.chunks(CHUNK.max(bytes.len() / CHUNKS)).map(Bytes::copy_from_slice).collect();
     let slow = fault == Some(Fault::Slow);
     let body = futures::stream::iter(chunks).then(move |chunk| async move {
         if slow {

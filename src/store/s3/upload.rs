@@ -9,13 +9,18 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
-use tokio::task::JoinSet;
+use std::time::Duration;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 /// Parts that S3 takes in one upload.
 const PARTS_LIMIT: i32 = 10_000;
 /// Bytes up to which a buffer grows as it is filled. Beyond, it gets the room of a whole part at once: each doubling on
 /// the way would leave a hole of some MiB behind.
 const SMALL: usize = 256 * 1024;
+
+/// How long an abort waits for the answer to the call that began what is to be aborted.
+const BEGINNING: Duration = Duration::from_secs(5);
 
 /// A body on its way into a bucket.
 pub(super) struct S3Upload {
@@ -24,6 +29,9 @@ pub(super) struct S3Upload {
     /// The part that is being filled.
     buffer: BytesMut,
     counted: u64,
+    /// The call that begins the multipart upload. It goes on when nobody waits for it any more: what S3 has begun by then
+    /// must be aborted.
+    beginning: Option<JoinHandle<Result<String, Error>>>,
     multipart: Option<Multipart>,
     ended: bool,
 }
@@ -36,16 +44,40 @@ struct Multipart {
     sent: Vec<CompletedPart>,
 }
 
+impl Multipart {
+    fn new(id: String) -> Self {
+        Self { id, next: 1, sending: JoinSet::new(), sent: Vec::new() }
+    }
+}
+
 impl S3Upload {
     pub(super) fn new(bucket: Arc<Bucket>, key: &str) -> Self {
-        Self { bucket, key: key.to_owned(), buffer: BytesMut::new(), counted: 0, multipart: None, ended: false }
+        let (key, buffer) = (key.to_owned(), BytesMut::new());
+        Self { bucket, key, buffer, counted: 0, beginning: None, multipart: None, ended: false }
+    }
+
+    /// Begins the multipart upload.
+    async fn begin(&mut self) -> Result<Multipart, Error> {
+        let beginning = self.beginning.get_or_insert_with(|| {
+            let (bucket, key) = (Arc::clone(&self.bucket), self.key.clone());
+            tokio::spawn(async move { bucket.begin(&key).await })
+        });
+        let begun = beginning.await;
+        self.beginning = None;
+        match begun {
+            Ok(id) => Ok(Multipart::new(id?)),
+            Err(ended) => Err(self.its_task_ended(Action::CreateMultipartUpload, &ended)),
+        }
+    }
+
+    fn its_task_ended(&self, action: Action, ended: &JoinError) -> Error {
+        self.bucket.refused(Deed::new(action, &self.key), format!("its task ended: {ended}"))
     }
 
     /// Sends what the buffer holds as a part, once there is room.
     async fn send_part(&mut self) -> Result<(), Error> {
         if self.multipart.is_none() {
-            let id = self.bucket.begin(&self.key).await?;
-            self.multipart = Some(Multipart { id, next: 1, sending: JoinSet::new(), sent: Vec::new() });
+            self.multipart = Some(self.begin().await?);
         }
         while self.multipart.as_ref().is_some_and(|multipart| multipart.sending.len() >= PARTS_IN_FLIGHT) {
             self.part_sent().await?;
@@ -73,9 +105,7 @@ impl S3Upload {
                 Ok(())
             }
             Some(Ok(Err(error))) => Err(error),
-            Some(Err(ended)) => {
-                Err(self.bucket.refused(Deed::new(Action::UploadPart, &self.key), format!("its task ended: {ended}")))
-            }
+            Some(Err(ended)) => Err(self.its_task_ended(Action::UploadPart, &ended)),
         }
     }
 
@@ -135,6 +165,11 @@ impl S3Upload {
     async fn discard(&mut self) -> Result<(), Error> {
         self.ended = true;
         self.buffer = BytesMut::new();
+        if self.beginning.is_some()
+            && let Ok(Ok(begun)) = timeout(BEGINNING, self.begin()).await
+        {
+            self.multipart = Some(begun);
+        }
         match self.multipart.take() {
             None => Ok(()),
             Some(mut multipart) => {
