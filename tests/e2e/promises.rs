@@ -6,11 +6,13 @@ use crate::harness::{
 };
 use crate::planted::planted_needles;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams};
+use kubectl_backup::cluster::connect::{self, ConnectOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn id(manifest: &Value) -> &str {
     manifest["id"].as_str().expect("an id")
@@ -125,54 +127,61 @@ fn promise_4_a_damaged_archive_is_refused_and_nothing_is_applied() {
     kubectl(A, &["get", "namespace", &target]).exits(1);
 }
 
-/// Makes so many small ConfigMaps, many at once.
-fn fill(namespace: &str, count: usize) {
-    use kube::api::{Api, PostParams};
-    use kubectl_backup::cluster::connect::{self, ConnectOptions};
+/// The API of a kind in a namespace of cluster A: a client of the test's own, as kubectl is too slow for what changes all
+/// the time.
+async fn api<K: kube::Resource<DynamicType = ()>>(namespace: &str) -> (Api<DynamicObject>, ApiResource) {
     let kubeconfig = Some(world().of(A, "KUBECONFIG").into());
     let options = ConnectOptions { kubeconfig, ..ConnectOptions::default() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let connected = connect::from_kubeconfig(&options).await.expect("a client");
-        let api = Api::<ConfigMap>::namespaced(connected.cluster.client().clone(), namespace);
-        let made = futures::stream::iter(0..count).for_each_concurrent(32, async |number| {
-            let metadata = ObjectMeta { name: Some(format!("m-{number:05}")), ..ObjectMeta::default() };
-            let object = ConfigMap { metadata, ..ConfigMap::default() };
-            api.create(&PostParams::default(), &object).await.expect("a ConfigMap");
-        });
-        made.await;
-    });
+    let connected = connect::from_kubeconfig(&options).await.expect("a client");
+    let kind = ApiResource::erase::<K>(&());
+    (Api::namespaced_with(connected.cluster.client().clone(), namespace, &kind), kind)
 }
 
-/// Two writers each make an object and then another that depends on it, and delete them in the other order. The
-/// first's are of two kinds; the second's stand on the first and on the last page of one, with thousands between them.
+async fn create((api, kind): &(Api<DynamicObject>, ApiResource), name: &str) {
+    api.create(&PostParams::default(), &DynamicObject::new(name, kind)).await.expect("an object is made");
+}
+
+/// Makes an object and then one that depends on it, and deletes those of the round before in the other order, again and again.
+async fn write<K>(namespace: &str, needed: &str, dependent: &str, stop: &AtomicBool)
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    let (of_needed, of_dependent) = (api::<K>(namespace).await, api::<ConfigMap>(namespace).await);
+    for round in 1u32.. {
+        create(&of_needed, &format!("{needed}{round}")).await;
+        create(&of_dependent, &format!("{dependent}{round}")).await;
+        // of the round before, so that there is always a dependent object
+        for (of, name) in [(&of_dependent, dependent), (&of_needed, needed)] {
+            let deleted = of.0.delete(&format!("{name}{}", round - 1), &DeleteParams::default()).await;
+            assert!(round == 1 || deleted.is_ok(), "{deleted:?}");
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// The dependent objects of one writer are of another kind than what they need; those of the other stand on the last page of
+/// a kind, and what they need on the first, with thousands between them.
 #[test]
 fn promise_3_all_objects_of_a_backup_are_from_one_instant() {
     let (location, namespace) = (location("instant"), TempNamespace::new(A, "instant"));
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let name = namespace.name.as_str();
+    let (stop, name) = (AtomicBool::new(false), namespace.name.as_str());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     // two full pages of 2,000 and a bit
-    fill(name, 4100);
-    let write = |needed: &str, dependent: &str| {
-        let mut round = 0;
-        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-            let (needed, dependent) = (format!("{needed}{round}"), format!("{dependent}{round}"));
-            let run = |verb: &str, what: &str, more: &str| {
-                let args = ["-n", name, verb].into_iter().chain(what.split(' ')).chain([more]);
-                kubectl(A, &args.collect::<Vec<_>>());
-            };
-            run("create", &needed, "--from-literal=a=b");
-            run("create", &dependent, "--from-literal=a=b");
-            run("delete", &dependent, "--wait=false");
-            run("delete", &needed.replace("generic ", ""), "--wait=false");
-            round += 1;
-        }
-    };
+    runtime.block_on(async {
+        let api = api::<ConfigMap>(name).await;
+        let made = futures::stream::iter(0..4100);
+        made.for_each_concurrent(32, async |number| create(&api, &format!("m-{number:05}")).await).await;
+    });
     let manifests: Vec<Value> = std::thread::scope(|scope| {
-        scope.spawn(|| write("secret generic pair-", "configmap pair-"));
-        scope.spawn(|| write("configmap a-", "configmap z-"));
+        scope.spawn(|| {
+            let (pairs, ends) =
+                (write::<Secret>(name, "pair-", "pair-", &stop), write::<ConfigMap>(name, "a-", "z-", &stop));
+            runtime.block_on(async { tokio::join!(pairs, ends) });
+        });
         let manifests = (0..4).map(|_| backed_up(name, &location)).collect();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         manifests
     });
     for manifest in manifests {
