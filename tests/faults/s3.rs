@@ -10,7 +10,7 @@ mod server;
 
 use crate::api::Api;
 use crate::bucket::Bucket;
-use crate::run::{ID, Scope, Worker, backup_task, ending, exit_code, folder, read_back};
+use crate::run::{ID, Scope, Worker, backup_task, ending, exit_code, folder, read_back, restore_task};
 use crate::world::World;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -203,7 +203,7 @@ const FAULTS: [&str; 9] = [
     "half an answer, then nothing",
 ];
 
-/// Every call goes wrong twice, and works then; so do the calls that read and verify what was written. (Once where S3 falls
+/// Every call goes wrong twice, and works then; so do those of a verification and of a restore. (Once where S3 falls
 /// silent: two completions of five minutes are all of the time that a call has.)
 #[test]
 fn within_patience_faults_at_every_call_cost_time_only() {
@@ -231,6 +231,10 @@ fn within_patience_faults_at_every_call_cost_time_only() {
             assert_eq!(way.fake.pending(), lost, "{name}");
             way.assert_swept(Some("first"), name).await;
             way.read_back(&api, &format!("{name}, swept")).await;
+            let (id, target, verb) =
+                ("restore-20261120-160000-rrrr", Api::new(World::empty()), Verb::Restore(Box::new(restore_task())));
+            let restored = Worker::default().run_on(id, verb, way.location.clone(), &target, way.store.as_ref()).await;
+            assert_eq!(ending(&restored), "Complete", "{name}");
         });
         cases.await;
     });
