@@ -218,12 +218,18 @@ impl Upload for S3Upload {
 
 impl Drop for S3Upload {
     fn drop(&mut self) {
-        let (Some(multipart), Ok(runtime)) = (self.multipart.take(), tokio::runtime::Handle::try_current()) else {
+        let (multipart, beginning) = (self.multipart.take(), self.beginning.take());
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if multipart.is_none() && beginning.is_none() {
             return;
-        };
+        }
         let (bucket, key) = (Arc::clone(&self.bucket), std::mem::take(&mut self.key));
         runtime.spawn(async move {
-            let Multipart { id, mut sending, .. } = multipart;
+            let begun = match beginning {
+                Some(beginning) => beginning.await.ok().and_then(Result::ok).map(Multipart::new),
+                None => None,
+            };
+            let Some(Multipart { id, mut sending, .. }) = multipart.or(begun) else { return };
             sending.shutdown().await;
             if let Err(error) = bucket.abort(&key, &id).await {
                 tracing::warn!(key, %error, "an upload that was dropped could not be aborted");
