@@ -8,16 +8,18 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, AttachedProcess};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 #[cfg(test)]
 pub(crate) mod server;
 
 /// Bytes that may wait between the connection and the reader of stdout.
 const STDOUT_BUFFER: usize = 1024 * 1024;
-/// Bytes of stderr that are kept: the last ones, where the reason usually is.
-const STDERR_KEPT: usize = 4096;
+/// Bytes of an output that a [`Tail`] keeps: the last ones, where the reason usually is.
+const KEPT: usize = 4096;
 const STDERR_BUFFER: usize = 64 * 1024;
 const COPY_BUFFER: usize = 64 * 1024;
 
@@ -44,6 +46,34 @@ pub struct ExecExit {
     pub code: i32,
     /// The last 4 KiB of what it wrote to stderr; what is no UTF-8 is replaced.
     pub stderr_tail: String,
+}
+
+/// The last 4 KiB of an output.
+#[derive(Debug, Default)]
+pub struct Tail(Vec<u8>);
+
+impl Tail {
+    /// What was kept; what is no UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+impl AsyncWrite for Tail {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
+        let over = self.0.len().saturating_sub(KEPT);
+        self.0.drain(..over);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Why a command has no exit code.
@@ -109,6 +139,8 @@ pub enum Error {
         command: String,
         /// The time it had.
         timeout: Duration,
+        /// What it wrote to stderr until then, as [`ExecExit::stderr_tail`]; the message leaves it out.
+        stderr_tail: String,
     },
     /// Our own end of stdin or stdout failed.
     #[error("can't pass on what `{command}` says: {source}")]
@@ -152,15 +184,18 @@ pub async fn converse(
     stdin: Option<&mut (dyn AsyncRead + Unpin + Send)>,
     stdout: &mut (impl AsyncWrite + Unpin + Send),
 ) -> Result<ExecExit, Error> {
+    let mut stderr = Tail::default();
     let work = async {
         let attached = open(client, exec, stdin.is_some()).await?;
-        attend(attached, exec, stdin, stdout).await
+        attend(attached, exec, stdin, stdout, &mut stderr).await
     };
-    match tokio::time::timeout(exec.timeout, work).await {
-        Ok(result) => result,
+    let ended = tokio::time::timeout(exec.timeout, work).await;
+    let stderr_tail = stderr.text();
+    match ended {
+        Ok(code) => Ok(ExecExit { code: code?, stderr_tail }),
         Err(_) => {
             let (pod, command) = exec.names();
-            Err(Error::TimedOut { pod, command, timeout: exec.timeout })
+            Err(Error::TimedOut { pod, command, timeout: exec.timeout, stderr_tail })
         }
     }
 }
@@ -197,13 +232,14 @@ async fn open(client: &kube::Client, exec: &Exec<'_>, stdin: bool) -> Result<Att
     pods.exec(exec.pod, exec.command.iter().copied(), &params).await.map_err(|error| exec.judge(error))
 }
 
-/// Moves bytes until the command's status is there and all it printed is read.
+/// Moves bytes until the command's status is there and all it printed is read; answers with its exit code.
 async fn attend(
     mut attached: AttachedProcess,
     exec: &Exec<'_>,
     stdin: Option<&mut (dyn AsyncRead + Unpin + Send)>,
     stdout: &mut (impl AsyncWrite + Unpin + Send),
-) -> Result<ExecExit, Error> {
+    stderr: &mut Tail,
+) -> Result<i32, Error> {
     let (pod, command) = exec.names();
     let broken = || Error::Broken { pod: pod.clone(), command: command.clone() };
     let local = |source| Error::Local { command: command.clone(), source };
@@ -218,40 +254,29 @@ async fn attend(
             _ => Ok(None),
         }
     };
-    let read = async { tokio::try_join!(copy(printed, stdout), tail(complained)) };
+    let read = async { tokio::try_join!(copy(printed, stdout), copy(complained, stderr)) };
     tokio::pin!(status, feed, read);
-    let (mut exit, mut stderr, mut fed) = (None, None, None);
-    while exit.is_none() || stderr.is_none() {
+    let (mut exit, mut all_read, mut fed) = (None, false, None);
+    while exit.is_none() || !all_read {
         tokio::select! {
             biased;
             // a pipe doesn't end when the connection breaks: only the missing status tells
             answer = &mut status, if exit.is_none() => exit = Some(answer.ok_or_else(broken)?),
-            result = &mut read, if stderr.is_none() => stderr = Some(result.map_err(local)?.1),
+            result = &mut read, if !all_read => {
+                result.map_err(local)?;
+                all_read = true;
+            }
             result = &mut feed, if fed.is_none() => fed = Some(result),
         }
     }
-    let (Some(exit), Some(stderr_tail)) = (exit, stderr) else { return Err(broken()) };
-    let code = exit_code(&exit).map_err(|message| Error::NotStarted { pod, command, message, code: 0 })?;
-    Ok(ExecExit { code, stderr_tail })
+    let exit = exit.ok_or_else(broken)?;
+    exit_code(&exit).map_err(|message| Error::NotStarted { pod, command, message, code: 0 })
 }
 
 async fn copy(from: impl AsyncRead + Unpin, to: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
     let mut from = BufReader::with_capacity(COPY_BUFFER, from);
     tokio::io::copy_buf(&mut from, to).await?;
     to.flush().await
-}
-
-/// Reads to the end and keeps the last bytes.
-async fn tail(mut from: impl AsyncRead + Unpin) -> std::io::Result<String> {
-    let (mut kept, mut buffer) = (Vec::new(), vec![0; STDERR_KEPT]);
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(String::from_utf8_lossy(&kept).into_owned());
-        }
-        kept.extend_from_slice(&buffer[..count]);
-        kept.drain(..kept.len().saturating_sub(STDERR_KEPT));
-    }
 }
 
 /// The exit code as the kubelet states it (`k8s.io/apimachinery/pkg/util/remotecommand`), or why there is none.

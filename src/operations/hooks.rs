@@ -8,7 +8,7 @@ mod choose;
 
 use super::Context;
 use crate::cluster::Cluster;
-use crate::cluster::exec::{self, Exec, ExecExit};
+use crate::cluster::exec::{self, Exec, ExecExit, Tail};
 use crate::jobs::install::DEFAULT_NAMESPACE;
 use crate::pipeline;
 use crate::pipeline::save::Wanted;
@@ -66,7 +66,7 @@ pub struct HookReport {
     pub outcome: HookOutcome,
     /// Seconds that it took.
     pub seconds: f64,
-    /// Why it did not succeed, with the last lines that the command wrote to stderr.
+    /// Why it did not succeed, with the last lines that the command wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -276,21 +276,20 @@ impl<'a> Around<'a> {
         let place = format!("`{program}` in container `{}`", hook.container);
         self.events.note(format!("{} hook of pod {pod}: running {place}", hook.when));
         let began = Instant::now();
-        let result = self.tried(pod, hook, began + hook.timeout).await;
+        let mut stdout = Tail::default();
+        let result = self.tried(pod, hook, began + hook.timeout, &mut stdout).await;
         let took = began.elapsed();
         let (outcome, message) = match result {
             Ok(ExecExit { code: 0, .. }) => (HookOutcome::Succeeded, None),
             Ok(ExecExit { code, stderr_tail }) => {
-                let said = match hooks::last_lines(&stderr_tail) {
-                    said if said.is_empty() => "it wrote nothing to stderr".to_owned(),
-                    said => said,
-                };
+                let said = wrote(&stderr_tail, &stdout);
                 (HookOutcome::Failed, Some(format!("{place} exited with {code}: {said}")))
             }
-            Err(exec::Error::TimedOut { .. }) => {
+            Err(exec::Error::TimedOut { stderr_tail, .. }) => {
                 let time = jiff::SignedDuration::try_from(hook.timeout).unwrap_or_default();
+                let said = wrote(&stderr_tail, &stdout);
                 let message = format!(
-                    "{place} didn't end within {time:#}; the connection is closed, and what runs in the container may go on"
+                    "{place} didn't end within {time:#}; the connection is closed, and what runs in the container may go on: {said}"
                 );
                 (HookOutcome::TimedOut, Some(message))
             }
@@ -313,7 +312,13 @@ impl<'a> Around<'a> {
     }
 
     /// Runs a command; where it could not be started for a reason that may pass, again.
-    async fn tried(&self, pod: &Pod, hook: &Hook, deadline: Instant) -> Result<ExecExit, exec::Error> {
+    async fn tried(
+        &self,
+        pod: &Pod,
+        hook: &Hook,
+        deadline: Instant,
+        stdout: &mut Tail,
+    ) -> Result<ExecExit, exec::Error> {
         let command: Vec<&str> = hook.command.iter().map(String::as_str).collect();
         let (namespace, name, container) = (pod.namespace.as_str(), pod.name.as_str(), hook.container.as_str());
         let mut tried = 0;
@@ -321,7 +326,7 @@ impl<'a> Around<'a> {
             tried += 1;
             let timeout = deadline.saturating_duration_since(Instant::now());
             let exec = Exec { namespace, pod: name, container, command: &command, timeout };
-            match exec::converse(self.cluster.client(), &exec, None, &mut tokio::io::sink()).await {
+            match exec::converse(self.cluster.client(), &exec, None, stdout).await {
                 Err(error @ (exec::Error::Connect { .. } | exec::Error::NotStarted { .. }))
                     if error.is_transient() && tried < TRIES && Instant::now() + PAUSE < deadline =>
                 {
@@ -345,6 +350,12 @@ where
         result = &mut work => result,
         () = time => work.await,
     }
+}
+
+/// The last lines that a command wrote to stderr, or to stdout where there are none: what goes to stdout is often data.
+fn wrote(stderr: &str, stdout: &Tail) -> String {
+    let lines = [stderr, &stdout.text()].map(hooks::last_lines);
+    lines.into_iter().find(|lines| !lines.is_empty()).unwrap_or_else(|| "it wrote nothing".to_owned())
 }
 
 fn program(hook: &Hook) -> String {

@@ -119,7 +119,7 @@ fn what_goes_wrong_in_hooks_is_a_problem_unless_it_may() {
             ("may-fail", json!({"kubectl-backup/pre": failing, "kubectl-backup/pre-on-error": "Continue"})),
             (
                 "slow",
-                json!({"pre.hook.backup.velero.io/command": command("sleep 300"), "pre.hook.backup.velero.io/timeout": "2s"}),
+                json!({"pre.hook.backup.velero.io/command": command("echo waits for a lock; sleep 300"), "pre.hook.backup.velero.io/timeout": "2s"}),
             ),
             ("word", json!({"hook.backup.velero.io/command": "true"})),
             ("array", json!({"kubectl-backup/post": r#"["touch", "/shared/two words"]"#})),
@@ -139,7 +139,9 @@ fn what_goes_wrong_in_hooks_is_a_problem_unless_it_may() {
     };
     let of = |when: &str, pod: &str| message(&format!("{when} of pod {}/{pod}", namespace.name));
     assert_eq!(of("pre hook", "fails"), "`sh` in container `main` exited with 3: first / no space left");
-    assert!(of("pre hook", "slow").contains("didn't end within 2s; the connection is closed"), "{report}");
+    let slow = of("pre hook", "slow");
+    assert!(slow.contains("didn't end within 2s; the connection is closed"), "{slow}");
+    assert!(slow.ends_with(": waits for a lock"), "on stdout, as it wrote nothing to stderr: {slow}");
     assert!(of("pre hook", "absent").contains("no-such-program"), "{report}");
     let wrong = "annotation `kubectl-backup/pre-container`: the pod has no container `sidecar`, it has `main`, `side`";
     assert!(of("hooks", "wrong").contains(wrong), "{report}");

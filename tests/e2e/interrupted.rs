@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::process::Stdio;
 
 /// Starts a backup that goes on while the test acts.
-fn begin(namespace: &str, location: &str) -> std::process::Child {
+pub(crate) fn begin(namespace: &str, location: &str) -> std::process::Child {
     let mut command = backup_command(A, &["ns", namespace, "--location", location, "-o", "json"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
@@ -16,7 +16,7 @@ pub(crate) fn end(child: std::process::Child) -> Ran {
 }
 
 /// The pods of the run that backs this namespace up, those that are alive.
-fn live_pods(namespace: &str) -> Vec<String> {
+pub(crate) fn live_pods(namespace: &str) -> Vec<String> {
     let pods = get(A, &["pods", "-n", "kubectl-backup", "-l", "kubectl-backup/verb=backup"]);
     let of_run = |pod: &&Value| {
         pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(namespace))

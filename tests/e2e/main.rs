@@ -13,6 +13,7 @@
 //! - `rights`: the verbs as users with exactly the rights that are listed
 //! - `single_rights`: what fails without any single one of them
 //! - `diff`: backups compared
+//! - `uploads`: workers that are killed, stopped or cancelled in the middle of a multipart upload
 //! - `killed`: restores and undos whose pod is killed between two writes
 //! - `volumes`: EBS snapshots and volumes, with stand-ins for EC2 and its CSI driver
 //! - `life`: backups deleted, verified and copied, with their snapshots
@@ -41,5 +42,6 @@ mod single_rights;
 #[path = "../ec2/standin/mod.rs"]
 mod standin;
 mod undo;
+mod uploads;
 mod verbs;
 mod volumes;

@@ -136,11 +136,40 @@ fn kinds_and_names_and_what_is_said_of_the_rest() {
     kubectl(A, &["-n", name, "get", "configmap/web"]).exits(1);
 }
 
+/// Three objects that each need a class, and the classes, whose names are the suffix.
+fn classes(namespace: &str, suffix: &str) -> Value {
+    let object = |version: &str, kind: &str, rest: Value| {
+        let namespaced = !kind.ends_with("Class");
+        let metadata = if namespaced {
+            json!({"name": "of-a-class", "namespace": namespace, "labels": {"pick": suffix}})
+        } else {
+            json!({"name": suffix})
+        };
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+        object.as_object_mut().expect("an object").extend(rest.as_object().expect("fields").clone());
+        object
+    };
+    let labels = json!({"app": "of-a-class"});
+    let claim = json!({"storageClassName": suffix, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let pod = json!({"runtimeClassName": suffix, "containers": [{"name": "web", "image": "web"}]});
+    let workload = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        object("storage.k8s.io/v1", "StorageClass", json!({"provisioner": "nobody.example.com"})),
+        object("networking.k8s.io/v1", "IngressClass", json!({"spec": {"controller": "nobody.example.com/x"}})),
+        object("node.k8s.io/v1", "RuntimeClass", json!({"handler": "nobody"})),
+        object("v1", "PersistentVolumeClaim", json!({"spec": claim})),
+        object("networking.k8s.io/v1", "Ingress", json!({"spec": {"ingressClassName": suffix, "defaultBackend": backend}})),
+        object("apps/v1", "Deployment", json!({"spec": workload})),
+    ]})
+}
+
 #[test]
 fn what_selected_objects_need_comes_along() {
     let (location, namespace) = (location("needs"), TempNamespace::new(A, "needs"));
     let (suffix, name) = (unique("n").replace('-', ""), namespace.name.as_str());
     apply_shop(&namespace, &suffix);
+    apply(A, &classes(name, &suffix).to_string());
     let (of_namespace, orders) = (format!("namespaces/{name}"), format!("orders{suffix}.shop.example.com"));
     let (held, ..) = selected(&["ns", name, "--include", &format!("orders{suffix}.*")], &location);
     let (own, needed): (Vec<String>, Vec<String>) = held.into_iter().partition(|object| object.starts_with("orders"));
@@ -158,29 +187,57 @@ fn what_selected_objects_need_comes_along() {
         format!("priorityclasses.scheduling.k8s.io/shop-{suffix}"),
         format!("clusterrolebindings.rbac.authorization.k8s.io/shop:reader-{suffix}"),
         format!("clusterroles.rbac.authorization.k8s.io/shop:reader-{suffix}"),
+        "persistentvolumeclaims/of-a-class".to_owned(),
+        "ingresses.networking.k8s.io/of-a-class".to_owned(),
+        "deployments.apps/of-a-class".to_owned(),
+        format!("storageclasses.storage.k8s.io/{suffix}"),
+        format!("ingressclasses.networking.k8s.io/{suffix}"),
+        format!("runtimeclasses.node.k8s.io/{suffix}"),
     ];
     assert_eq!(held, needed.into_iter().collect(), "of the whole cluster");
     let (held, _, report) =
         selected(&["ns", name, "-l", &format!("pick={suffix}"), "--exclude", "clusterrolebindings"], &location);
     assert!(!held.iter().any(|object| object.contains("shop:reader")), "{held:?}");
     assert_eq!(omitted(&report, "clusterrolebindings.rbac.authorization.k8s.io"), ["--exclude clusterrolebindings"]);
-    for object in shop_cluster_scoped(&suffix) {
-        kubectl(A, &["delete", &object, "--wait=false", "--ignore-not-found"]);
+    let classes = ["storageclass", "ingressclass", "runtimeclass"].map(|kind| format!("{kind}/{suffix}"));
+    for object in shop_cluster_scoped(&suffix).iter().chain(&classes) {
+        kubectl(A, &["delete", object, "--wait=false", "--ignore-not-found"]);
     }
 }
 
 #[test]
-fn namespaces_that_are_left_out() {
+fn namespaces_by_globs_all_of_them_and_those_that_are_left_out() {
     let location = location("without");
     let (first, second) = (labelled("without-a"), labelled("without-b"));
-    let mut args = vec!["ns", &first.name, &second.name, "--exclude-namespace", &second.name, "--include", "cm"];
+    let glob = format!("without-[ab]-{}-*", std::process::id());
+    let mut args = vec!["ns", &glob, "--include", "cm", "--exclude-namespace", &second.name];
+    let (held, manifest, report) = selected(&args[..4], &location);
+    assert_eq!(
+        (&manifest["namespaces"], &manifest["scope"]),
+        (&json!([first.name, second.name]), &json!("namespaces"))
+    );
+    let namespaces = [&first, &second].map(|one| format!("namespaces/{}", one.name));
+    assert!(namespaces.iter().all(|one| held.contains(one)) && held.contains("configmaps/web"), "{held:?}");
+    assert!(held.iter().all(|object| object.starts_with("configmaps/") || namespaces.contains(object)), "{held:?}");
+    assert_eq!(report["resolved"]["excludedNamespaces"], Value::Null);
     let (_, manifest, report) = selected(&args, &location);
     assert_eq!(manifest["namespaces"], json!([first.name]));
     assert_eq!(report["resolved"]["excludedNamespaces"], json!([second.name]));
     let rule = format!("--exclude-namespace {}", second.name);
     assert_eq!(omitted(&report, "namespaces"), [rule.as_str()]);
-    args[4] = "without-*";
+    args[5] = "without-*";
     backup(A, &[&args[..], &["--location", &location.url]].concat()).exits(2).says(&["leaves no namespace", "hint:"]);
+
+    // all namespaces, but of the cluster only what they need
+    let selector = format!("pick={}", first.name);
+    for namespace in [&first, &second] {
+        kubectl(A, &["label", "-n", &namespace.name, "cm/web", "secret/db", &selector]).exits(0);
+    }
+    let (held, manifest, _) = selected(&["ns", "-A", "-l", &selector], &location);
+    let (of_all, others): (BTreeSet<_>, BTreeSet<_>) = held.into_iter().partition(|one| one.starts_with("namespaces/"));
+    assert_eq!(others, set(&["configmaps/web", "secrets/db"]));
+    assert!(of_all.is_superset(&namespaces.into()) && of_all.contains("namespaces/default"), "{of_all:?}");
+    assert_eq!(manifest["scope"], "namespaces", "{manifest}");
     let all = ["cluster", "--exclude-namespace", &first.name, "--include", "ns,cm", "--location", &location.url];
     let explained = backup(A, &[&all[..], &["--explain", "-o", "json"]].concat()).exits(0).json();
     assert_eq!(omitted(&explained, "namespaces"), [format!("--exclude-namespace {}", first.name)]);

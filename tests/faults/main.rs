@@ -2,7 +2,8 @@
 //! or is the last thing that a killed process did. Time stands still: retries and timeouts cost nothing.
 //!
 //! `Complete` is believed of no backup here. Each is read back by the engine and by zstd, tar and SHA-256 alone, and
-//! compared byte for byte with what the fake API server held at the manifest's revision.
+//! compared byte for byte with what the fake API server held at the manifest's revision. And whatever fails, no value of a
+//! Secret is in an error, an event, a result, a report or a log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod adapt;
@@ -12,6 +13,7 @@ mod besides;
 mod broken;
 mod bucket;
 mod cancel;
+mod clean;
 mod consistency;
 mod copy;
 mod delete;
@@ -20,8 +22,12 @@ mod existing;
 mod import;
 mod kill;
 mod pages;
+#[allow(dead_code, reason = "the tests on clusters plant more")]
+#[path = "../e2e/planted.rs"]
+mod planted;
 mod restore;
 mod run;
+mod s3;
 mod selection;
 mod storing;
 mod troubled;

@@ -3,6 +3,7 @@
 
 use crate::api::Api;
 use crate::bucket::Bucket;
+use crate::clean;
 use crate::world::{KINDS, World, belongs_to_shop, is_saved};
 use jiff::{SignedDuration, Timestamp};
 use kubectl_backup::archive::manifest::Manifest;
@@ -18,6 +19,7 @@ use kubectl_backup::rules::adapt::AdaptOptions;
 use kubectl_backup::rules::claims::VolumeData;
 use kubectl_backup::rules::selection::Selection;
 use kubectl_backup::rules::verdict::Existing;
+use kubectl_backup::store::Store;
 use kubectl_backup::volumes::restore;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -61,7 +63,7 @@ impl Worker {
         let ahead = SignedDuration::from_hours(24 * self.days);
         Context {
             now: Arc::new(move || Timestamp::now().checked_add(ahead).unwrap()),
-            events: Events::ignored(),
+            events: Events::new(|event| clean::check("an event", &format!("{event:?}"))),
             cancel: self.cancel.clone(),
             attempt: Attempt::parse(self.attempt).unwrap(),
             install_namespace: "kubectl-backup".to_owned(),
@@ -73,11 +75,7 @@ impl Worker {
     }
 
     pub(crate) async fn back_up_as(&self, id: &str, api: &Api, bucket: &Bucket, scope: Scope) -> anyhow::Result<Done> {
-        let namespaces = (scope == Scope::Shop).then(|| vec!["shop".to_owned()]);
-        // that nothing saves what is on the claims' volumes would be a problem in every report
-        let selection = Selection { namespaces, ..Selection::default() };
-        let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
-        self.run(id, Verb::Backup(task), api, bucket).await
+        self.run(id, Verb::Backup(backup_task(scope)), api, bucket).await
     }
 
     pub(crate) async fn back_up_task(&self, task: BackupTask, api: &Api, bucket: &Bucket) -> anyhow::Result<Done> {
@@ -111,9 +109,31 @@ impl Worker {
         api: &Api,
         bucket: &Bucket,
     ) -> anyhow::Result<Done> {
-        let task = Task { id: BackupId::parse(id).unwrap(), location, verb };
-        operations::run(&task, &api.cluster(), bucket, &self.context()).await
+        self.run_on(id, verb, location, api, bucket).await
     }
+
+    /// In any store.
+    pub(crate) async fn run_on(
+        &self,
+        id: &str,
+        verb: Verb,
+        location: Location,
+        api: &Api,
+        store: &dyn Store,
+    ) -> anyhow::Result<Done> {
+        let task = Task { id: BackupId::parse(id).unwrap(), location, verb };
+        clean::listen();
+        let result = operations::run(&task, &api.cluster(), store, &self.context()).await;
+        clean::check_run(&task.verb, &result);
+        result
+    }
+}
+
+/// A backup of this scope, without volumes: that nothing saves what is on them would be a problem in every report.
+pub(crate) fn backup_task(scope: Scope) -> BackupTask {
+    let namespaces = (scope == Scope::Shop).then(|| vec!["shop".to_owned()]);
+    let selection = Selection { namespaces, ..Selection::default() };
+    BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() }
 }
 
 /// Everything in the backup, what exists left alone.
@@ -289,8 +309,11 @@ pub(crate) async fn read_archive(bucket: &Bucket, about: &str) -> Backup {
     let raw: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let tar = zstd::decode_all(&*stored(root, &raw["files"]["objects"])).unwrap();
     let objects = entries(&tar);
-    let report: Report = serde_json::from_slice(&stored(root, &raw["files"]["report"])).unwrap();
-    stored(root, &raw["files"]["log"]);
+    let report = stored(root, &raw["files"]["report"]);
+    clean::check("the report", &String::from_utf8_lossy(&report));
+    let report: Report = serde_json::from_slice(&report).unwrap();
+    let log = zstd::decode_all(&*stored(root, &raw["files"]["log"])).unwrap();
+    clean::check("the log", &String::from_utf8_lossy(&log));
     stored(root, &raw["files"]["index"]);
 
     let read = fetch::open(bucket, &BackupId::parse(ID).unwrap()).await.unwrap();

@@ -1,6 +1,9 @@
 //! What the fake API server holds: kinds, objects with all their versions by revision, and what an archive of them must
 //! hold, byte for byte.
 
+use crate::planted::PLANTED;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 
 /// A kind that the fake serves.
@@ -140,7 +143,8 @@ impl World {
                 world.put("configmaps", Some(namespace), &format!("settings-{number}"), "", &data);
             }
             world.put("configmaps", Some(namespace), "gone-soon", "", r#""data":{}"#);
-            world.put("secrets", Some(namespace), "db", "", r#""data":{"password":"c2VjcmV0"},"type":"Opaque""#);
+            let password = format!(r#""data":{{"password":"{}"}},"type":"Opaque""#, STANDARD.encode(PLANTED));
+            world.put("secrets", Some(namespace), "db", "", &password);
             world.put("secrets", Some(namespace), "web", "", r#""data":{"key":"a2V5"},"type":"Opaque""#);
             world.put("serviceaccounts", Some(namespace), "runner", "", r#""secrets":[]"#);
             world.put("deployments", Some(namespace), "web", "", r#""spec":{"replicas":1}"#);

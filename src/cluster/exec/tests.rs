@@ -1,5 +1,6 @@
 use super::server::{Step, exec_server, refusing_server, success};
 use super::*;
+use tokio::io::AsyncReadExt;
 
 const COMMAND: &[&str] = &["/kubectl-backup", "worker", "result"];
 
@@ -29,7 +30,7 @@ async fn prints_and_exit_code_arrive_whole() {
     let exit = run_there(&client, &mut out).await.unwrap();
     assert_eq!(exit.code, 42);
     assert!(out == [half.clone(), half].concat(), "{} bytes", out.len());
-    assert_eq!(exit.stderr_tail.len(), STDERR_KEPT);
+    assert_eq!(exit.stderr_tail.len(), KEPT);
     assert!(exit.stderr_tail.ends_with("the reason"));
     let request = request.lock().unwrap().clone();
     assert_eq!(
@@ -85,11 +86,15 @@ async fn a_broken_connection_is_no_end() {
 }
 
 #[tokio::test]
-async fn a_hanging_command_ends_at_the_timeout() {
-    let (client, _) = exec_server(vec![Step::Hang]).await;
-    let timeout = Duration::from_millis(50);
-    let error = run(&client, "n", "p", "c", COMMAND, &mut Vec::new(), timeout).await.unwrap_err();
-    assert_eq!(error.to_string(), "`/kubectl-backup` in pod `p` didn't end within 0.05 s");
+async fn a_hanging_command_ends_at_the_timeout_and_what_it_said_is_known() {
+    let long = [vec![b'x'; 2 * KEPT], b"the last".to_vec()].concat();
+    let (client, _) = exec_server(vec![Step::Send(2, b"waiting".to_vec()), Step::Send(1, long), Step::Hang]).await;
+    let (timeout, mut printed) = (Duration::from_millis(300), Tail::default());
+    let error = run(&client, "n", "p", "c", COMMAND, &mut printed, timeout).await.unwrap_err();
+    assert_eq!(error.to_string(), "`/kubectl-backup` in pod `p` didn't end within 0.3 s");
+    assert!(matches!(error, Error::TimedOut { stderr_tail, .. } if stderr_tail == "waiting"));
+    let printed = printed.text();
+    assert!(printed.len() == KEPT && printed.ends_with("xthe last"), "{printed}");
 }
 
 #[tokio::test]

@@ -146,20 +146,29 @@ async fn a_failed_pre_hook_is_a_problem_and_the_rest_goes_on() {
     assert_eq!(ran.problems, [expected]);
 
     let continues = json!({"db": {"kubectl-backup/pre": "freeze", "kubectl-backup/pre-on-error": "Continue"}});
-    let fake = Fake::new(continues, false, |_| exits(1, "")).await;
+    let fake = Fake::new(continues.clone(), false, |_| exits(1, "")).await;
     let (_, ran) = fake.run(true, async { Ok(()) }).await;
     assert_eq!((ran.problems.len(), outcomes(&ran)), (0, vec![("db".into(), When::Pre, HookOutcome::Failed)]));
-    assert!(ran.reports[0].message.as_deref().unwrap().ends_with("exited with 1: it wrote nothing to stderr"));
+    assert!(ran.reports[0].message.as_deref().unwrap().ends_with("exited with 1: it wrote nothing"));
+
+    // a tool that complains on stdout
+    let steps = |_: &str| [vec![Step::Send(1, b"no lock\n".to_vec())], exits(1, " \n")].concat();
+    let (_, ran) = Fake::new(continues, false, steps).await.run(true, async { Ok(()) }).await;
+    assert!(ran.reports[0].message.as_deref().unwrap().ends_with("exited with 1: no lock"), "{ran:?}");
 }
 
 #[tokio::test]
 async fn a_hanging_hook_ends_at_its_timeout() {
-    let pods = json!({"db": {"kubectl-backup/pre": "freeze", "kubectl-backup/pre-timeout": "200ms"}});
-    let fake = Fake::new(pods, false, |_| vec![Step::Hang]).await;
+    let pods = json!({"db": {"kubectl-backup/pre": "freeze", "kubectl-backup/pre-timeout": "600ms"}});
+    let steps =
+        |_: &str| vec![Step::Send(1, b"42 rows".to_vec()), Step::Send(2, b"waiting for a lock\n".to_vec()), Step::Hang];
+    let fake = Fake::new(pods, false, steps).await;
     let (result, ran) = fake.run(true, async { Ok(()) }).await;
     result.unwrap();
     assert_eq!(outcomes(&ran), [("db".into(), When::Pre, HookOutcome::TimedOut)]);
-    assert!(ran.problems[0].message.contains("didn't end within 200ms; the connection is closed"), "{ran:?}");
+    let message = &ran.problems[0].message;
+    assert!(message.contains("didn't end within 600ms; the connection is closed"), "{message}");
+    assert!(message.ends_with("may go on: waiting for a lock"), "{message}");
 }
 
 #[tokio::test]

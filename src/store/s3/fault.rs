@@ -185,7 +185,7 @@ impl Bucket {
                 Action::GetObject | Action::HeadObject => "; without `s3:ListBucket` a missing key looks the same",
                 _ => "",
             };
-            format!("`{permission}` on `{resource}` is needed, see `kubectl backup iam`{absent}")
+            format!("`{permission}` on `{resource}` is needed, see docs/permissions.md for the whole policy{absent}")
         };
         Error::Forbidden { action: deed.action.name(), place: self.place(deed.key), whom, said, hint }
     }

@@ -9,12 +9,18 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Parts that S3 takes in one upload.
 const PARTS_LIMIT: usize = 10_000;
 /// Bytes up to which a buffer grows as it is filled. Beyond, it gets the room of a whole part at once: each doubling on
 /// the way would leave a hole of some MiB behind.
 const SMALL: usize = 256 * 1024;
+
+/// How long an abort waits for the answer to the call that began what is to be aborted.
+const BEGINNING: Duration = Duration::from_secs(5);
 
 /// A body on its way into a bucket.
 pub(super) struct S3Upload {
@@ -23,6 +29,9 @@ pub(super) struct S3Upload {
     /// The part that is being filled.
     buffer: BytesMut,
     counted: u64,
+    /// The call that begins the multipart upload. It goes on when nobody waits for it any more: what S3 has begun by then
+    /// must be aborted.
+    beginning: Option<JoinHandle<Result<String, Error>>>,
     multipart: Option<Multipart>,
     ended: bool,
 }
@@ -34,18 +43,41 @@ struct Multipart {
     sent: Vec<CompletedPart>,
 }
 
+impl Multipart {
+    fn new(id: String) -> Self {
+        Self { id, sent: Vec::new() }
+    }
+}
+
 impl S3Upload {
     pub(super) fn new(bucket: Arc<Bucket>, key: &str) -> Self {
-        Self { bucket, key: key.to_owned(), buffer: BytesMut::new(), counted: 0, multipart: None, ended: false }
+        let (key, buffer) = (key.to_owned(), BytesMut::new());
+        Self { bucket, key, buffer, counted: 0, beginning: None, multipart: None, ended: false }
+    }
+
+    /// Begins the multipart upload.
+    async fn begin(&mut self) -> Result<Multipart, Error> {
+        let beginning = self.beginning.get_or_insert_with(|| {
+            let (bucket, key) = (Arc::clone(&self.bucket), self.key.clone());
+            tokio::spawn(async move { bucket.begin(&key).await })
+        });
+        let begun = beginning.await;
+        self.beginning = None;
+        let ended = |ended| {
+            let deed = Deed::new(Action::CreateMultipartUpload, &self.key);
+            self.bucket.refused(deed, format!("its task ended: {ended}"))
+        };
+        Ok(Multipart::new(begun.map_err(ended)??))
     }
 
     /// Sends what the buffer holds as a part. The buffer stays for the next one.
     async fn send_part(&mut self) -> Result<(), Error> {
-        let (bucket, key) = (&self.bucket, &self.key);
-        let multipart = match &mut self.multipart {
+        let begun = match self.multipart.take() {
             Some(multipart) => multipart,
-            none => none.insert(Multipart { id: bucket.begin(key).await?, sent: Vec::new() }),
+            None => self.begin().await?,
         };
+        let multipart = self.multipart.insert(begun);
+        let (bucket, key) = (&self.bucket, &self.key);
         if multipart.sent.len() == PARTS_LIMIT {
             let limit = (PARTS_LIMIT * bucket.part_size) as u64;
             return Err(Error::TooLarge { place: bucket.place(Some(key)), limit });
@@ -109,6 +141,11 @@ impl S3Upload {
     async fn discard(&mut self) -> Result<(), Error> {
         self.ended = true;
         self.buffer = BytesMut::new();
+        if self.beginning.is_some()
+            && let Ok(Ok(begun)) = timeout(BEGINNING, self.begin()).await
+        {
+            self.multipart = Some(begun);
+        }
         match self.multipart.take() {
             None => Ok(()),
             Some(multipart) => self.bucket.abort(&self.key, &multipart.id).await,
@@ -154,12 +191,19 @@ impl Upload for S3Upload {
 
 impl Drop for S3Upload {
     fn drop(&mut self) {
-        let (Some(multipart), Ok(runtime)) = (self.multipart.take(), tokio::runtime::Handle::try_current()) else {
+        let (multipart, beginning) = (self.multipart.take(), self.beginning.take());
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if multipart.is_none() && beginning.is_none() {
             return;
-        };
+        }
         let (bucket, key) = (Arc::clone(&self.bucket), std::mem::take(&mut self.key));
         runtime.spawn(async move {
-            if let Err(error) = bucket.abort(&key, &multipart.id).await {
+            let begun = match beginning {
+                Some(beginning) => beginning.await.ok().and_then(Result::ok).map(Multipart::new),
+                None => None,
+            };
+            let Some(Multipart { id, .. }) = multipart.or(begun) else { return };
+            if let Err(error) = bucket.abort(&key, &id).await {
                 tracing::warn!(key, %error, "an upload that was dropped could not be aborted");
             }
         });

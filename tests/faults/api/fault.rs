@@ -7,8 +7,9 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use std::time::Duration;
 
-/// Bytes of a chunk of an answer: few, so that chunks end anywhere.
+/// Bytes of a chunk of an answer: few, so that chunks end anywhere; more where an answer would have thousands.
 const CHUNK: usize = 61;
+const CHUNKS: usize = 500;
 
 /// A body on its way.
 pub(super) type Answered = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
@@ -70,7 +71,7 @@ pub(super) fn stream(mut bytes: Vec<u8>, fault: Option<Fault>) -> Answered {
         _ => (bytes.len(), None),
     };
     bytes.truncate(keep);
-    let chunks: Vec<Bytes> = bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
+    let chunks: Vec<Bytes> = bytes.chunks(CHUNK.max(bytes.len() / CHUNKS)).map(Bytes::copy_from_slice).collect();
     let slow = fault == Some(Fault::Slow);
     let body = futures::stream::iter(chunks).then(move |chunk| async move {
         if slow {

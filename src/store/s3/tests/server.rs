@@ -70,6 +70,13 @@ impl Answer {
         }
     }
 
+    /// The first half of an answer that has a body.
+    pub(super) fn half(self, stalled: bool) -> Self {
+        let Self::Whole { body, .. } = &self else { return self };
+        let after = body.len() / 2;
+        if stalled { self.stalled(after) } else { self.cut(after) }
+    }
+
     pub(super) fn stalled(self, after: usize) -> Self {
         match self.cut(after) {
             Self::Cut { status, headers, body, claimed } => Self::Stalled { status, headers, body, claimed },
@@ -96,6 +103,8 @@ impl Server {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                // else a body waits 40 ms for its head to be acknowledged
+                socket.set_nodelay(true).unwrap();
                 connections.spawn(async move {
                     let mut socket = socket;
                     let Some(request) = read(&mut socket).await else { return };

@@ -286,19 +286,34 @@ async fn a_failed_abort_does_not_hide_what_failed_first() {
 
 #[tokio::test]
 async fn a_dropped_upload_is_aborted() {
-    let aborted = Arc::new(Notify::new());
-    let heard = Arc::clone(&aborted);
-    let fake = Fake::start(move |action, _| {
-        if action == "AbortMultipartUpload" {
-            heard.notify_one();
+    for is_begun in [true, false] {
+        let aborted = Arc::new(Notify::new());
+        let heard = Arc::clone(&aborted);
+        let fake = Fake::start(move |action, _| {
+            if action == "AbortMultipartUpload" {
+                heard.notify_one();
+            }
+            Fault::None
+        })
+        .await;
+        let mut upload = store(&fake.server).upload("data/x").await.unwrap();
+        if is_begun {
+            upload.write(large()).await.unwrap();
+        } else {
+            assert!(upload.write(large()).now_or_never().is_none(), "S3 has not answered yet");
         }
-        Fault::None
-    })
-    .await;
+        drop(upload);
+        tokio::time::timeout(std::time::Duration::from_secs(10), aborted.notified()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_abort_waits_for_what_is_being_begun() {
+    let fake = Fake::start(|_, _| Fault::None).await;
     let mut upload = store(&fake.server).upload("data/x").await.unwrap();
-    upload.write(large()).await.unwrap();
-    drop(upload);
-    tokio::time::timeout(std::time::Duration::from_secs(10), aborted.notified()).await.unwrap();
+    assert!(upload.write(large()).now_or_never().is_none(), "S3 has not answered yet");
+    upload.abort().await.unwrap();
+    assert_eq!((fake.asked("CreateMultipartUpload"), fake.asked("AbortMultipartUpload"), fake.pending()), (1, 1, 0));
 }
 
 #[tokio::test]
