@@ -45,7 +45,7 @@ impl Page<'_> {
             (None, None) => (),
         }
         if let Some(name) = self.name {
-            query += &format!("&fieldSelector=metadata.name%3D{}", encode(name));
+            query += &format!("&fieldSelector=metadata.name%3D{}", encode(&escaped(name)));
         }
         if let Some(selector) = self.selector {
             query += &format!("&labelSelector={}", encode(selector));
@@ -53,6 +53,12 @@ impl Page<'_> {
         let uri = self.kind.list_path(self.namespace) + &query;
         Call { secret: self.kind.is("secrets"), ..Call::get(about("listing", self.kind, self.namespace), uri) }
     }
+}
+
+/// A value in a field selector: names of RBAC objects may hold what separates its parts (`fields.EscapeValue` of
+/// apimachinery).
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=")
 }
 
 /// What a list says of itself.
@@ -259,5 +265,11 @@ mod tests {
         assert!(matching.call().uri.ends_with("&labelSelector=app%20in%20%28a%2Cb%29"), "{}", matching.call().uri);
         let named = Page { name: Some("a:b"), revision: None, namespace: None, ..page };
         assert_eq!(named.call().uri, "/apis/apps/v1/deployments?limit=7&fieldSelector=metadata.name%3Da%3Ab");
+        let odd = Page { name: Some(r"a=b,c\d"), ..named };
+        assert!(
+            odd.call().uri.ends_with("&fieldSelector=metadata.name%3Da%5C%3Db%5C%2Cc%5C%5Cd"),
+            "{}",
+            odd.call().uri
+        );
     }
 }
