@@ -90,17 +90,23 @@ impl Cluster {
         Ok(read(core, groups))
     }
 
-    /// Group versions that other servers serve: those of the APIServices that name a Service.
+    /// Group versions that need no CustomResourceDefinition: those that other servers serve, whose APIServices name a
+    /// Service, and those that the API server found in itself, whose APIServices it made when it started.
     ///
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
-    pub async fn aggregated(&self) -> Result<BTreeSet<String>, Error> {
+    pub async fn undefined_groups(&self) -> Result<BTreeSet<String>, Error> {
         let uri = "/apis/apiregistration.k8s.io/v1/apiservices";
         let list: ApiServices = self.json(&Call::get("listing `apiservices.apiregistration.k8s.io`", uri)).await?;
-        let aggregated = list.items.into_iter().map(|item| item.spec).filter(|spec| spec.service.is_some());
-        Ok(aggregated.map(|spec| format!("{}/{}", spec.group, spec.version)).collect())
+        let undefined = list.items.into_iter().filter(ApiService::needs_no_definition).map(|item| item.spec);
+        Ok(undefined.map(|spec| format!("{}/{}", spec.group, spec.version)).collect())
     }
 }
+
+/// The label of APIServices that the API server makes itself (`kube-aggregator/pkg/controllers/autoregister`).
+const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// Its value for groups that are compiled in; those of CustomResourceDefinitions have `true`.
+const ON_START: &str = "onstart";
 
 #[derive(Deserialize)]
 struct ApiServices {
@@ -109,7 +115,15 @@ struct ApiServices {
 
 #[derive(Deserialize)]
 struct ApiService {
+    #[serde(default)]
+    metadata: ApiServiceMeta,
     spec: ApiServiceSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ApiServiceMeta {
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +132,12 @@ struct ApiServiceSpec {
     group: String,
     version: String,
     service: Option<serde::de::IgnoredAny>,
+}
+
+impl ApiService {
+    fn needs_no_definition(&self) -> bool {
+        self.spec.service.is_some() || self.metadata.labels.get(AUTOMANAGED).is_some_and(|when| when == ON_START)
+    }
 }
 
 fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery {

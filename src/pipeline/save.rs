@@ -150,6 +150,10 @@ struct Gathered {
     pin: Pin,
     picked: Picked,
     others: Others,
+    /// Kinds, by key, that may be gone since discovery.
+    doubtful: BTreeSet<String>,
+    /// Those of them that are.
+    gone: BTreeSet<String>,
     /// Objects saved only because others need them: names by kind.
     needed: BTreeMap<String, BTreeSet<String>>,
 }
@@ -205,6 +209,8 @@ impl<'a> Saving<'a> {
             pin,
             picked: Picked::default(),
             others: Others::default(),
+            doubtful: BTreeSet::new(),
+            gone: BTreeSet::new(),
             needed: BTreeMap::new(),
         };
         Self { cluster, request, events, gathered: Mutex::new(gathered) }
@@ -223,8 +229,8 @@ impl<'a> Saving<'a> {
 
     async fn lists(&self, frames: &Frames) -> Result<(), Error> {
         let difference = crds::compare(self).await?;
-        let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
-        let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
+        self.gathered().doubtful = difference.doubtful;
+        let kinds: Vec<Kind> = self.request.kinds.iter().cloned().chain(difference.late).collect();
         self.list_all(select::own_lists(&kinds, self.request), frames).await?;
         self.check_found()?;
         others::count(self).await;

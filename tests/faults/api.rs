@@ -4,7 +4,7 @@
 
 mod writes;
 
-use crate::world::{KINDS, World, place};
+use crate::world::{KINDS, KindDef, World, place};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(crate) unordered: bool,
     /// Whether a group's server is down.
     pub(crate) stale: bool,
+    /// Whether the API server registers its own groups, as it does since it has an aggregator.
+    pub(crate) registered: bool,
     /// Whether a new namespace is given a service account at once, as a controller does.
     pub(crate) appearing: bool,
     /// Whether the Job of any run has not ended.
@@ -118,6 +120,7 @@ impl Api {
             broken: Vec::new(),
             unordered: false,
             stale: false,
+            registered: true,
             appearing: false,
             job_at_work: false,
             statuses: false,
@@ -341,7 +344,7 @@ impl State {
             "/api" => return ok(&self.discovery(|group| group.is_empty())),
             "/apis" => return ok(&self.discovery(|group| !group.is_empty())),
             "/version" => return ok(&json!({"gitVersion": "v1.36.3"})),
-            "/apis/apiregistration.k8s.io/v1/apiservices" => return ok(&api_services()),
+            "/apis/apiregistration.k8s.io/v1/apiservices" => return ok(&api_services(self.registered)),
             path if self.job_at_work && path.starts_with("/apis/batch/v1/namespaces/kubectl-backup/jobs/") => {
                 return ok(&json!({"metadata": {"name": "x"}, "status": {"active": 1}}));
             }
@@ -476,10 +479,18 @@ fn ok(value: &Value) -> Answer {
 }
 
 /// The registrations of the aggregated APIs.
-fn api_services() -> Value {
-    let aggregated = KINDS.iter().filter(|kind| kind.own_counter);
-    let items =
-        aggregated.map(|kind| json!({"spec": {"group": kind.group, "version": "v1", "service": {"name": "own"}}}));
+/// How the API server registers what other servers serve, what it serves itself, and what definitions make.
+fn api_services(registered: bool) -> Value {
+    let item = |kind: &KindDef| {
+        let when = if kind.definition.is_some() { "true" } else { "onstart" };
+        let mut item = json!({"metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": when}},
+            "spec": {"group": kind.group, "version": "v1"}});
+        if kind.own_counter {
+            item = json!({"metadata": {}, "spec": {"group": kind.group, "version": "v1", "service": {"name": "own"}}});
+        }
+        item
+    };
+    let items = KINDS.iter().filter(|kind| registered || kind.own_counter).map(item);
     json!({"metadata": {}, "items": items.collect::<Vec<_>>()})
 }
 

@@ -187,3 +187,34 @@ async fn a_compaction_while_a_kind_is_listed_namespace_by_namespace_begins_all_a
         assert!(backup.manifest.consistency.unpinned.iter().all(|unpinned| unpinned.kind == GAUGES), "{name}");
     }
 }
+
+const NOVELTIES: &str = "GET /apis/novel.k8s.io/v1/novelties";
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_nothing_is_known_to_serve_is_saved_where_it_can_be_listed() {
+    for registered in [true, false] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().registered = registered;
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+        let backup = read_back(&api, &bucket, Scope::Cluster, "novel").await;
+        assert_eq!(backup.objects.keys().filter(|path| path.contains("novelties")).count(), 1, "{registered}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_kind_that_nothing_serves_may_be_gone_since_discovery() {
+    // the API server has it built in; it has no definition any more; something else is wrong with it
+    for (registered, code, outcome) in [(true, 404, "Partial"), (false, 404, "Complete"), (false, 403, "Partial")] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().registered = registered;
+        api.fault(&format!("{NOVELTIES} revision"), None, Fault::Status(code));
+        api.fault(NOVELTIES, None, Fault::Status(code));
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), outcome, "{registered} {code}");
+        let report = read_archive(&bucket, "gone").await.report;
+        let subjects: Vec<&str> = report.problems.iter().map(|problem| problem.subject.as_str()).collect();
+        assert_eq!(subjects, if outcome == "Partial" { &["novelties.novel.k8s.io"][..] } else { &[] });
+    }
+}

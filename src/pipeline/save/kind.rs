@@ -8,6 +8,7 @@ use super::{Saving, Wanted};
 use crate::cluster;
 use crate::pipeline::Error;
 use crate::report::Problem;
+use crate::resource::Kind;
 
 /// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
 const TRIES_EACH: u32 = 3;
@@ -21,10 +22,12 @@ impl Saving<'_> {
         let mut listed = Listed::default();
         let result = self.pinned(task, frames, &mut listed, choose).await;
         let (last, unordered) = (listed.last.clone(), listed.unordered);
+        let is_gone = result.as_ref().is_err_and(|error| self.is_gone(task, error)) && listed.revision.is_empty();
         self.gathered().others.note(task, &listed, result.is_ok());
         self.note(task, listed);
         match result {
             Ok(()) => (),
+            Err(_) if is_gone => self.note_gone(&task.kind),
             Err(error) if self.ends_run(&error) => return Err(error),
             Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !unordered => {
                 self.by_namespace(task, &error, &last, frames, choose).await?;
@@ -166,6 +169,21 @@ impl Saving<'_> {
     /// where the caller may see some namespaces only. Who backs up everything may be expected to see everything.
     fn is_worth_splitting(&self, error: &Error) -> bool {
         is_broken(error) || (is_forbidden(error) && matches!(self.request.wanted, Wanted::Namespaces(_)))
+    }
+
+    /// Whether a kind was deleted since discovery: nothing serves it, and nothing defined it at the revision.
+    fn is_gone(&self, task: &ListTask, error: &Error) -> bool {
+        let is_unserved = matches!(error, Error::Cluster(error) if error.is_not_found());
+        is_unserved && self.gathered().doubtful.contains(&task.kind.key())
+    }
+
+    /// Says so, once.
+    fn note_gone(&self, kind: &Kind) {
+        let key = kind.key();
+        self.gathered().pin.unpinned.remove(&key);
+        if self.gathered().gone.insert(key.clone()) {
+            self.events.note(format!("`{key}` was deleted since discovery: nothing of it is left at the revision"));
+        }
     }
 
     /// Whether nothing more can be had from the run after this.
