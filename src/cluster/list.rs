@@ -1,6 +1,6 @@
 //! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
 
-use super::call::{Call, TRIES, chunks, gathered};
+use super::call::{Call, TRIES, chunks, gathered, retried};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -75,18 +75,6 @@ pub struct ListMeta {
     pub remaining: Option<u64>,
 }
 
-#[derive(Deserialize)]
-struct MetaOnly {
-    metadata: ListMeta,
-}
-
-#[derive(Deserialize)]
-struct Counted {
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Option<Vec<serde::de::IgnoredAny>>,
-}
-
 /// What a metadata-only list tells of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -119,6 +107,10 @@ struct MetaFields {
 
 /// Objects in a page of metadata.
 const METADATA_PAGE: u32 = 1000;
+/// A namespace and a name that nobody gives.
+const NOBODYS: &str = "kubectl-backup-asks-for-the-revision";
+/// How often a list without objects is asked for: the list of all was asked for often enough before.
+const TRIES_OF_NOTHING: u32 = 2;
 /// How often a list of names is begun when its revision is compacted between two of its pages.
 const NAME_LISTS: u32 = 3;
 
@@ -145,8 +137,26 @@ impl Cluster {
     pub async fn newest(&self, kind: &Kind, namespace: Option<&str>) -> Result<ListMeta, Error> {
         let page =
             Page { kind, namespace, revision: None, token: None, name: None, selector: None, limit: 1, tries: TRIES };
+        Ok(self.said_by_page(&page).await?.0)
+    }
+
+    /// The same of a list that holds no object, so that none has to be read: of a name that nobody gives. `namespace` is where
+    /// to ask, of kinds that are in one; any will do.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure.
+    pub async fn newest_of_nothing(&self, kind: &Kind, namespace: Option<&str>) -> Result<ListMeta, Error> {
+        let namespace = kind.namespaced.then_some(namespace.unwrap_or(NOBODYS));
+        let (name, tries) = (Some(NOBODYS), TRIES_OF_NOTHING);
+        let page = Page { kind, namespace, revision: None, token: None, name, selector: None, limit: 1, tries };
+        Ok(self.said_by_page(&page).await?.0)
+    }
+
+    /// What a page says of itself, and how many objects it holds: some aggregated APIs know no limit, so none of them is kept.
+    async fn said_by_page(&self, page: &Page<'_>) -> Result<(ListMeta, u64), Error> {
         let call = Call { accept: METADATA, ..page.call() };
-        Ok(self.json::<MetaOnly>(&call).await?.metadata)
+        let (objects, meta) = retried(page.tries, || self.picked_of_page(&call, &|_| Some(()))).await?;
+        Ok((meta, objects.len() as u64))
     }
 
     /// How many objects a kind had at a revision, at the price of one: what etcd counts at it (a list without selectors
@@ -157,10 +167,8 @@ impl Cluster {
     pub async fn count_at(&self, kind: &Kind, namespace: Option<&str>, revision: &str) -> Result<Option<u64>, Error> {
         let revision = Some(revision);
         let page = Page { kind, namespace, revision, token: None, name: None, selector: None, limit: 1, tries: TRIES };
-        let call = Call { accept: METADATA, ..page.call() };
-        let Counted { metadata, items } = self.json(&call).await?;
-        let first = items.map_or(0, |items| items.len() as u64);
-        Ok(match metadata {
+        let (said, first) = self.said_by_page(&page).await?;
+        Ok(match said {
             ListMeta { resource_version, .. } if Some(resource_version.as_str()) != revision => None,
             ListMeta { token, .. } if token.is_empty() => Some(first),
             ListMeta { remaining, .. } => remaining.map(|remaining| first + remaining),

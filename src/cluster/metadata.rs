@@ -53,21 +53,21 @@ impl Cluster {
                 tries: TRIES,
             };
             let call = Call { accept: METADATA, ..page.call() };
-            let (picked, next) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
+            let (picked, meta) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);
-            token = next;
+            token = meta.token;
             if token.is_empty() {
                 return Ok(kept);
             }
         }
     }
 
-    /// Goes through a page while it comes in, and says where the next begins.
-    async fn picked_of_page<T>(
+    /// Goes through a page while it comes in; what it says of itself comes with what was picked.
+    pub(super) async fn picked_of_page<T>(
         &self,
         call: &Call,
         pick: &impl Fn(&str) -> Option<T>,
-    ) -> Result<(Vec<T>, String), Error> {
+    ) -> Result<(Vec<T>, ListMeta), Error> {
         let nonsense = |message: String| Error::Answer { what: call.what.clone(), message };
         let not_a_list = |error: CutError| nonsense(error.to_string());
         let mut chunks = pin!(gathered(chunks(call.what.clone(), self.once(call).await?.into_body())));
@@ -95,6 +95,6 @@ impl Cluster {
         }
         cutter.finish().map_err(not_a_list)?;
         // every list states it: `{}` is no list, and must not be taken for an empty one
-        Ok((kept, parse::<ListMeta>(&call.what, &metadata)?.token))
+        Ok((kept, parse(&call.what, &metadata)?))
     }
 }

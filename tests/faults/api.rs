@@ -94,6 +94,9 @@ pub(crate) struct State {
     pub(crate) job_at_work: bool,
     /// Whether custom kinds have a status that is written on its own.
     pub(crate) statuses: bool,
+    /// Lists of the API's kinds that were answered at once, at most.
+    pub(crate) most_under_way: usize,
+    under_way: usize,
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
@@ -124,6 +127,8 @@ impl Api {
             appearing: false,
             job_at_work: false,
             statuses: false,
+            most_under_way: 0,
+            under_way: 0,
             seen: Vec::new(),
             counts: BTreeMap::new(),
             rules: Vec::new(),
@@ -217,6 +222,11 @@ impl Api {
             Some(Fault::Reset | Fault::ResetAfter) => return Err("connection reset by peer".into()),
             Some(Fault::Silent | Fault::SilentAfter) => std::future::pending().await,
             _ => (),
+        }
+        if asked.query.contains_key("limit") {
+            self.state().enter();
+            tokio::task::yield_now().await;
+            self.state().under_way -= 1;
         }
         let (code, retry_after, text) = answer;
         let mut response = Response::builder().status(code);
@@ -319,6 +329,11 @@ impl Asked {
 }
 
 impl State {
+    fn enter(&mut self) {
+        self.under_way += 1;
+        self.most_under_way = self.most_under_way.max(self.under_way);
+    }
+
     /// Counts a request and says what goes wrong with it.
     fn note(&mut self, name: &str) -> Option<Fault> {
         let count = self.counts.entry(name.to_owned()).or_default();

@@ -29,15 +29,36 @@ async fn a_kind_that_counts_for_itself_is_listed_as_it_is_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_counter_that_cannot_be_asked_for_shows_in_the_list() {
-    let (api, folder) = (Api::busy(), folder());
-    api.fault("GET /apis/own.example/v1/gauges revision", None, Fault::Status(500));
-    let bucket = Bucket::new(folder.path()).await;
-    let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
-    assert_eq!(ending(&result), "Complete");
-    let unpinned = read_back(&api, &bucket, Scope::Cluster, "unasked").await.manifest.consistency.unpinned;
-    assert_eq!(unpinned.len(), 1, "{unpinned:?}");
-    assert!(unpinned[0].kind == GAUGES && unpinned[0].reason.contains("does not list at"), "{unpinned:?}");
+async fn a_counter_that_cannot_be_asked_for_is_not_trusted() {
+    let nobodys = "kubectl-backup-asks-for-the-revision";
+    let nothing = format!("GET /apis/own.example/v1/namespaces/{nobodys}/gauges revision metadata.name={nobodys}");
+    for (fails_too, reason) in [(false, "has a revision counter of its own"), (true, "could not be asked")] {
+        let (api, folder) = (Api::busy(), folder());
+        api.fault("GET /apis/own.example/v1/gauges revision", None, Fault::Status(500));
+        if fails_too {
+            api.fault(&nothing, None, Fault::Status(500));
+        }
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), "Complete");
+        assert!(api.seen().iter().any(|(name, _)| *name == nothing));
+        let unpinned = read_back(&api, &bucket, Scope::Cluster, reason).await.manifest.consistency.unpinned;
+        assert_eq!(unpinned.len(), 1, "{unpinned:?}");
+        assert!(unpinned[0].kind == GAUGES && unpinned[0].reason.contains(reason), "{unpinned:?}");
+        assert_eq!(unpinned[0].revision, "9");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_costs_its_kind_no_instant() {
+    for (broken, place) in [("secrets", "blog/db"), ("orders", ""), ("persistentvolumes", "volume-1")] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().broken.push((kind(broken), place.to_owned()));
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Partial");
+        let unpinned = read_back(&api, &bucket, Scope::Cluster, broken).await.manifest.consistency.unpinned;
+        assert_eq!(unpinned.iter().map(|one| one.kind.as_str()).collect::<Vec<_>>(), [GAUGES], "{broken}");
+    }
 }
 
 /// Lists at the revision, and their later pages.
