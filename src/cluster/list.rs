@@ -1,6 +1,6 @@
 //! Lists: pages as raw streams, pinned to one etcd revision; and what pinning needs, the revisions themselves.
 
-use super::call::{Call, TRIES, chunks, gathered, retried};
+use super::call::{Call, TRIES, chunks, gathered};
 use super::{Cluster, Error, about};
 use crate::resource::{Kind, ObjectName};
 use bytes::Bytes;
@@ -155,7 +155,7 @@ impl Cluster {
     /// What a page says of itself, and how many objects it holds: some aggregated APIs know no limit, so none of them is kept.
     async fn said_by_page(&self, page: &Page<'_>) -> Result<(ListMeta, u64), Error> {
         let call = Call { accept: METADATA, ..page.call() };
-        let (objects, meta) = retried(page.tries, || self.picked_of_page(&call, &|_| Some(()))).await?;
+        let (objects, meta) = self.retried(page.tries, || self.picked_of_page(&call, &|_| Some(()))).await?;
         Ok((meta, objects.len() as u64))
     }
 

@@ -1,6 +1,6 @@
 //! Lists of metadata, of which only what a caller picks is kept: at the price of an object, whatever the cluster's size.
 
-use super::call::{Call, TRIES, chunks, gathered, parse, retried};
+use super::call::{Call, TRIES, chunks, gathered, parse};
 use super::cut::{CutError, Cutter, Part};
 use super::list::{ListMeta, METADATA, Page};
 use super::{Cluster, Error};
@@ -53,7 +53,7 @@ impl Cluster {
                 tries: TRIES,
             };
             let call = Call { accept: METADATA, ..page.call() };
-            let (picked, meta) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
+            let (picked, meta) = self.retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);
             token = meta.token;
             if token.is_empty() {

@@ -145,7 +145,7 @@ async fn an_api_server_that_is_killed_in_the_middle_of_a_restore_costs_time_only
     let saved = backups.run(&plane, 0, &["ns", NAMESPACE]);
     drop(plane);
 
-    let mut plane = ControlPlane::start("killed-restored", &[]);
+    let plane = ControlPlane::start("killed-restored", &[]);
     let api = plane.api().await;
     let from = &saved.manifest.cluster.uid;
     let restore = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"))

@@ -100,8 +100,8 @@ pub(crate) struct State {
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
-    /// From which request on, counted from the first of all, no API server is there, and for how long.
-    outage: Option<(usize, Duration)>,
+    /// From which request on, counted from the first of all, this happens to all of them, and for how long.
+    outage: Option<(usize, Duration, Fault)>,
     away_since: Option<tokio::time::Instant>,
     hook: Option<Hook>,
 }
@@ -157,7 +157,12 @@ impl Api {
 
     /// Lets the API server be away for a while, from a request on, counted from the first of all.
     pub(crate) fn outage(&self, first: usize, length: Duration) {
-        self.state().outage = Some((first, length));
+        self.outage_of(first, length, Fault::Reset);
+    }
+
+    /// The same with another fault than refused connections.
+    pub(crate) fn outage_of(&self, first: usize, length: Duration, fault: Fault) {
+        self.state().outage = Some((first, length, fault));
     }
 
     /// Calls this at each request with its name and number, before anything happens.
@@ -343,11 +348,11 @@ impl State {
         if let Some(hook) = &self.hook {
             hook(name, number);
         }
-        if let Some((first, length)) = self.outage
+        if let Some((first, length, fault)) = self.outage
             && self.seen.len() > first
             && self.away_since.get_or_insert_with(tokio::time::Instant::now).elapsed() < length
         {
-            return Some(Fault::Reset);
+            return Some(fault);
         }
         let rule =
             self.rules.iter().find(|rule| rule.name == name && rule.number.is_none_or(|wanted| wanted == number));

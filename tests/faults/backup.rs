@@ -4,6 +4,7 @@ use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
 use crate::run::{Scope, Worker, assert_nothing_left, ending, folder, read_back};
 use kubectl_backup::report::Outcome;
+use std::time::Duration;
 
 const ONCE: &[Fault] = &[
     Fault::Status(429),
@@ -150,18 +151,36 @@ async fn no_backup_of_the_cluster_is_complete_without_an_answer() {
     no_backup_is_complete_without_an_answer(Scope::Cluster).await;
 }
 
+/// Away, too busy, or behind a proxy that has nobody to ask: longer than a restart of a single API server takes.
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_away_for_ten_seconds_costs_time_only() {
-    let (api, folder) = (Api::busy(), folder());
-    for (name, _) in requests(Scope::Shop).await {
-        for number in 0..3 {
-            api.fault(&name, Some(number), Fault::Reset);
+async fn an_api_server_that_is_away_for_a_while_costs_time_only() {
+    for fault in [Fault::Reset, Fault::RetryAfter(429), Fault::Status(503)] {
+        for first in 0..requests(Scope::Shop).await.len() {
+            let about = format!("{fault:?} from request {first} on");
+            let (api, folder) = (Api::busy(), folder());
+            api.outage_of(first, Duration::from_secs(100), fault);
+            let bucket = Bucket::new(folder.path()).await;
+            let result = Worker::default().back_up(&api, &bucket, Scope::Shop).await;
+            assert_eq!(ending(&result), "Complete", "{about}");
+            let backup = read_back(&api, &bucket, Scope::Shop, &about).await;
+            assert_eq!(backup.manifest.consistency.unpinned.len(), 1, "{about}");
         }
     }
-    let bucket = Bucket::new(folder.path()).await;
-    let result = Worker::default().back_up(&api, &bucket, Scope::Shop).await;
-    assert_eq!(ending(&result), "Complete");
-    read_back(&api, &bucket, Scope::Shop, "away").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_come_back_is_given_up_in_minutes() {
+    let all = requests(Scope::Cluster).await.len();
+    for first in (0..all).step_by(5) {
+        let (api, folder) = (Api::busy(), folder());
+        api.outage(first, Duration::from_secs(1_000_000));
+        let bucket = Bucket::new(folder.path()).await;
+        let begun = tokio::time::Instant::now();
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_ne!(ending(&result), "Complete", "from request {first} on");
+        let taken = begun.elapsed().as_secs();
+        assert!((120..480).contains(&taken), "from request {first} on: {taken} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]
