@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 /// How often a read is tried that the API server fails to answer. Fewer where many reads are likely to fail in the same way.
 pub const TRIES: u32 = 7;
-/// How often a read is tried whose answer doesn't come in time: each takes a minute and more.
-const TRIES_OF_SILENCE: u32 = 3;
+/// After how long a read that is answered with a failure, or not answered, is tried once more only if it was tried only once: a
+/// webhook that is dead takes 30 s each time, an API server that is silent 90 s.
+const SLOW: Duration = Duration::from_secs(30);
 /// How often a read is tried whose answer makes no sense: a proxy's error page goes away, another program stays.
 const TRIES_OF_NONSENSE: u32 = 3;
 /// For how long a read is tried again, if [`TRIES`] are wanted, while the API server is away (connections are refused or
@@ -157,9 +158,8 @@ impl Cluster {
     fn may_come_right(&self, error: &Error, tried: u32, tries: u32, taken: Duration) -> bool {
         match error {
             Error::Answer { .. } => tried < tries.min(TRIES_OF_NONSENSE),
-            Error::Timeout { .. } => tried < tries.min(TRIES_OF_SILENCE),
             _ if is_away(error) && tries >= TRIES => taken < self.patience(),
-            _ => error.is_transient() && tried < tries,
+            _ => error.is_transient() && tried < tries && (tried < 2 || taken < SLOW),
         }
     }
 

@@ -29,6 +29,7 @@ pub mod named;
 mod others;
 pub mod pin;
 mod select;
+mod split;
 
 pub use look::{Seen, look};
 
@@ -56,7 +57,7 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Lists in flight. Four saturate an API server on two cores; more cost it memory and us nothing gained.
@@ -189,6 +190,8 @@ struct Saving<'a> {
     request: &'a SaveRequest<'a>,
     events: &'a Events,
     gathered: Mutex<Gathered>,
+    /// One for each list that may be made at once, also where a kind is split into many.
+    turns: Semaphore,
 }
 
 impl<'a> Saving<'a> {
@@ -213,7 +216,8 @@ impl<'a> Saving<'a> {
             gone: BTreeSet::new(),
             needed: BTreeMap::new(),
         };
-        Self { cluster, request, events, gathered: Mutex::new(gathered) }
+        let turns = Semaphore::new(request.lists.clamp(1, LISTS));
+        Self { cluster, request, events, gathered: Mutex::new(gathered), turns }
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {

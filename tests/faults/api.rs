@@ -82,6 +82,8 @@ pub(crate) struct State {
     compacted: u64,
     /// Objects that can't be read: `(kind, place)`, with an empty place for all of a kind.
     pub(crate) broken: Vec<(usize, String)>,
+    /// How long the API server takes to find out that an object can't be read: its webhook's timeout.
+    pub(crate) dawdles: Duration,
     /// Whether kinds that count for themselves are listed in an order of their own, too.
     pub(crate) unordered: bool,
     /// Whether a group's server is down.
@@ -121,6 +123,7 @@ impl Api {
             churn: false,
             compacted: 0,
             broken: Vec::new(),
+            dawdles: Duration::ZERO,
             unordered: false,
             stale: false,
             registered: true,
@@ -228,12 +231,13 @@ impl Api {
             Some(Fault::Silent | Fault::SilentAfter) => std::future::pending().await,
             _ => (),
         }
+        let (code, retry_after, text) = answer;
         if asked.query.contains_key("limit") {
-            self.state().enter();
+            let dawdles = self.state().enter(code);
             tokio::task::yield_now().await;
+            tokio::time::sleep(dawdles).await;
             self.state().under_way -= 1;
         }
-        let (code, retry_after, text) = answer;
         let mut response = Response::builder().status(code);
         if let Some(seconds) = retry_after {
             response = response.header("retry-after", seconds);
@@ -334,9 +338,11 @@ impl Asked {
 }
 
 impl State {
-    fn enter(&mut self) {
+    /// A list is answered from now on, for so long.
+    fn enter(&mut self, code: u16) -> Duration {
         self.under_way += 1;
         self.most_under_way = self.most_under_way.max(self.under_way);
+        if code == 500 { self.dawdles } else { Duration::ZERO }
     }
 
     /// Counts a request and says what goes wrong with it.

@@ -1,6 +1,5 @@
 //! One list with all that is tried before it becomes a problem in the report: read on after a compaction, and namespace
-//! by namespace where the API server can't give the whole or doesn't want to, so that one broken object (a Secret that can't be decrypted,
-//! a resource whose conversion webhook is dead) costs one namespace.
+//! by namespace ([`super::split`]) where the API server can't give the whole or doesn't want to.
 
 use super::frames::Frames;
 use super::list::{self, Choice, Item, ListTask, Listed};
@@ -10,9 +9,6 @@ use crate::pipeline::Error;
 use crate::report::Problem;
 use crate::resource::Kind;
 
-/// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
-const TRIES_EACH: u32 = 3;
-
 /// Decides on an item of a list.
 pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
 
@@ -20,7 +16,9 @@ impl Saving<'_> {
     /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
     pub(super) async fn list(&self, task: &ListTask, frames: &Frames, choose: &Choose<'_>) -> Result<(), Error> {
         let mut listed = Listed::default();
+        let turn = self.turn().await;
         let result = self.pinned(task, frames, &mut listed, choose).await;
+        drop(turn);
         let (last, unordered) = (listed.last.clone(), listed.unordered);
         let is_gone = result.as_ref().is_err_and(|error| self.is_gone(task, error)) && listed.revision.is_empty();
         self.gathered().others.note(task, &listed, result.is_ok());
@@ -45,7 +43,7 @@ impl Saving<'_> {
 
     /// Makes a list at the backup's revision. Where that is compacted on the way and the run doesn't start again, the
     /// rest is listed as it is.
-    async fn pinned(
+    pub(super) async fn pinned(
         &self,
         task: &ListTask,
         frames: &Frames,
@@ -98,57 +96,8 @@ impl Saving<'_> {
         Ok(())
     }
 
-    /// Lists what is missing of a kind whose list broke off at `last`, namespace by namespace.
-    async fn by_namespace(
-        &self,
-        task: &ListTask,
-        broken: &Error,
-        last: &str,
-        frames: &Frames,
-        choose: &Choose<'_>,
-    ) -> Result<(), Error> {
-        self.events.note(format!("{broken}; it is listed namespace by namespace"));
-        let namespaces = match self.namespaces().await {
-            Ok(namespaces) => namespaces,
-            Err(error) if self.ends_run(&error) => return Err(error),
-            Err(_) => {
-                self.problem(task, broken);
-                return Ok(());
-            }
-        };
-        // `last` is the place of an item, or empty; what comes before it was looked at
-        let begun = last.split_once('/').map(|(namespace, _)| namespace);
-        let (mut lists, mut refused) = (0, Vec::new());
-        for namespace in namespaces {
-            if begun.is_some_and(|begun| namespace != begun && format!("{namespace}/") < format!("{begun}/")) {
-                continue;
-            }
-            let own = ListTask { tries: TRIES_EACH, namespace: Some(namespace.clone()), ..task.clone() };
-            let mut listed = Listed::default();
-            if begun == Some(namespace.as_str()) {
-                last.clone_into(&mut listed.last);
-            }
-            let result = self.pinned(&own, frames, &mut listed, choose).await;
-            self.gathered().others.note(&own, &listed, result.is_ok());
-            self.note(&own, listed);
-            match result {
-                Err(error) if self.ends_run(&error) => return Err(error),
-                Err(error) if is_forbidden(&error) => refused.push((own, error)),
-                Err(error) => self.problem(&own, &error),
-                Ok(()) => (),
-            }
-            lists += 1;
-        }
-        match refused.as_slice() {
-            // a kind that may be listed nowhere is one problem, however many namespaces there are
-            all if all.len() == lists && is_forbidden(broken) => self.problem(task, broken),
-            some => some.iter().for_each(|(own, error)| self.problem(own, error)),
-        }
-        Ok(())
-    }
-
     /// The namespaces whose objects are saved, at the backup's revision.
-    async fn namespaces(&self) -> Result<Vec<String>, Error> {
+    pub(super) async fn namespaces(&self) -> Result<Vec<String>, Error> {
         if let Wanted::Namespaces(names) = self.request.wanted {
             return Ok(names.iter().cloned().collect());
         }
@@ -187,7 +136,7 @@ impl Saving<'_> {
     }
 
     /// Whether nothing more can be had from the run after this.
-    fn ends_run(&self, error: &Error) -> bool {
+    pub(super) fn ends_run(&self, error: &Error) -> bool {
         match error {
             Error::Cluster(_) => error.is_expired() && self.request.restart_when_compacted,
             Error::Cut { .. } | Error::NotFound(_) => false,
@@ -195,7 +144,7 @@ impl Saving<'_> {
         }
     }
 
-    fn problem(&self, task: &ListTask, error: &Error) {
+    pub(super) fn problem(&self, task: &ListTask, error: &Error) {
         let subject = match (&task.namespace, &task.name) {
             (Some(namespace), _) => format!("{} in namespace {namespace}", task.kind),
             (None, Some(name)) => format!("{} {name}", task.kind),
@@ -205,7 +154,7 @@ impl Saving<'_> {
     }
 
     /// Adds up what a list gave.
-    fn note(&self, task: &ListTask, listed: Listed) {
+    pub(super) fn note(&self, task: &ListTask, listed: Listed) {
         let mut gathered = self.gathered();
         if let Some(unpinned) = gathered.pin.unpinned.get_mut(&task.kind.key()) {
             unpinned.revision.clone_from(&listed.revision);
@@ -231,16 +180,17 @@ impl ListTask {
     }
 }
 
-fn is_forbidden(error: &Error) -> bool {
+pub(super) fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Cluster(error) if error.code() == Some(403))
 }
 
-/// Whether a list failed in a way that a smaller one may not: something in it can't be read.
+/// Whether a list failed in a way that a smaller one may not: something in it can't be read. Who has no time (503) for two
+/// minutes, as the server of an aggregated API that has just died, has none for a part either.
 fn is_broken(error: &Error) -> bool {
     match error {
         Error::Cut { .. } => true,
         Error::Cluster(error) => match error {
-            cluster::Error::Api { status, .. } => status.code >= 500,
+            cluster::Error::Api { status, .. } => status.code >= 500 && status.code != 503,
             cluster::Error::Transport { .. } | cluster::Error::Timeout { .. } | cluster::Error::Answer { .. } => true,
             cluster::Error::Connect { .. } => false,
         },
