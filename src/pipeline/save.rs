@@ -27,6 +27,7 @@ mod list;
 mod look;
 pub mod named;
 mod others;
+mod page_size;
 pub mod pin;
 mod select;
 mod split;

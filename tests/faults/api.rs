@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) job_at_work: bool,
     /// Whether custom kinds have a status that is written on its own.
     pub(crate) statuses: bool,
+    /// How many objects lists asked for, by the request's name; not of those of metadata.
+    pub(crate) limits: BTreeMap<String, u32>,
     /// Lists of the API's kinds that were answered at once, at most.
     pub(crate) most_under_way: usize,
     under_way: usize,
@@ -130,6 +132,7 @@ impl Api {
             appearing: false,
             job_at_work: false,
             statuses: false,
+            limits: BTreeMap::new(),
             most_under_way: 0,
             under_way: 0,
             seen: Vec::new(),
@@ -194,6 +197,9 @@ impl Api {
         let asked = Asked::read(&parts);
         let (fault, answer) = {
             let mut state = self.state();
+            if let Some(limit) = asked.query.get("limit").filter(|_| !asked.metadata_only) {
+                state.limits.insert(asked.name.clone(), limit.parse()?);
+            }
             let fault = state.note(&asked.name);
             let before = match fault {
                 Some(Fault::Status(code) | Fault::StatusStalls(code)) => Some(refusal(code, "Injected")),

@@ -2,6 +2,7 @@
 
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
+use crate::consistency::with_many_gauges;
 use crate::run::{Scope, Worker, assert_nothing_left, ending, folder, read_back};
 use kubectl_backup::report::Outcome;
 use std::time::Duration;
@@ -181,6 +182,42 @@ async fn an_api_server_that_does_not_come_back_is_given_up_in_minutes() {
         let taken = begun.elapsed().as_secs();
         assert!((120..480).contains(&taken), "from request {first} on: {taken} s");
     }
+}
+
+/// The API server breaks off an answer that takes 60 s: a slow bucket may make a page of large objects take many times as long.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_breaks_off_again_and_again_and_gets_further_is_read_to_its_end() {
+    // of three objects none, then some, then more
+    let cuts = [0, 0, 0, 60, 60, 60, 60, 90, 90, 90, 90];
+    for name in ["GET /api/v1/configmaps", "GET /api/v1/configmaps page 2", "GET /apis/own.example/v1/gauges"] {
+        let (api, folder) = (with_many_gauges(), folder());
+        for (number, percent) in cuts.into_iter().enumerate() {
+            api.fault(name, Some(number), Fault::BreaksOff(percent));
+        }
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), "Complete", "{name}");
+        let seen = api.seen();
+        assert!(seen.contains(&(name.to_owned(), cuts.len())), "{name}");
+        assert!(!seen.iter().any(|(name, _)| name.ends_with("/shop/configmaps")), "it isn't listed by namespace");
+        read_back(&api, &bucket, Scope::Cluster, name).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_large_objects_hold_fewer() {
+    let (api, folder) = (with_many_gauges(), folder());
+    let data = format!(r#""data":{{"x":"{}"}}"#, "x".repeat(200 * 1024));
+    for number in 0..4 {
+        api.state().world.put("secrets", Some("blog"), &format!("a-large-{number}"), "", &data);
+    }
+    let bucket = Bucket::new(folder.path()).await;
+    assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+    let state = api.state();
+    let limits = |name: &str| [name.to_owned(), format!("{name} page 1")].map(|name| state.limits[&name]);
+    assert_eq!(limits("GET /api/v1/secrets"), [500, 100]);
+    assert_eq!(limits("GET /api/v1/configmaps"), [500, 2000]);
+    assert_eq!(limits("GET /apis/own.example/v1/gauges"), [500, 500], "what isn't Kubernetes' may count its pages");
 }
 
 #[tokio::test(start_paused = true)]

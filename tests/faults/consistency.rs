@@ -134,7 +134,7 @@ async fn a_second_compaction_at_any_list_loses_nothing_that_stayed() {
 }
 
 /// A cluster whose kind of its own counter has two pages.
-fn with_many_gauges() -> Api {
+pub(crate) fn with_many_gauges() -> Api {
     let api = Api::busy();
     for name in ["a", "b", "c"] {
         api.state().world.put("gauges", Some("blog"), name, "", r#""value":1"#);

@@ -1,6 +1,7 @@
 //! Lists one kind, page by page, cuts its items out of the stream, and fills frames with those that are selected.
 
 use super::frames::{Filling, Frames};
+use super::page_size::PageSize;
 use crate::archive::frame::Object;
 use crate::cluster::Cluster;
 use crate::cluster::cut::{CutError, Cutter, Part};
@@ -15,9 +16,8 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-/// Objects in a page. Measured best between 250 and 2000 (a page more is a round trip more); memory doesn't follow it.
-const PAGE: u32 = 2000;
-/// How often a page is opened again after it broke off in the middle.
+/// How often a page is opened that breaks off in the middle and doesn't get further than before: the API server breaks off
+/// what takes us 60 s, as it may where the bucket is slow, and what was looked at already takes no time.
 const PAGE_TRIES: u32 = 5;
 
 /// What of an item the backup itself needs to know.
@@ -89,6 +89,8 @@ pub(super) struct Listed {
     /// Whether an item came out of that order, so that nobody can tell what a list would still have given that broke
     /// off. The API servers of aggregated APIs may do that.
     pub(super) unordered: bool,
+    /// Items that came and their bytes, whatever became of them; those of a page that was read again, again.
+    came: (u64, u64),
     /// What was left out, by rule.
     pub(super) omitted: BTreeMap<&'static str, u64>,
     /// Objects that the flags leave out.
@@ -176,7 +178,9 @@ async fn all_pages<C: Chooser>(
 ) -> Result<(), Error> {
     let passed_over = listed.last.clone();
     let mut token = String::new();
+    let mut size = PageSize::new(revision.is_some());
     loop {
+        let (objects, bytes) = listed.came;
         let page = Page {
             kind: &task.kind,
             namespace: task.namespace.as_deref(),
@@ -184,10 +188,11 @@ async fn all_pages<C: Chooser>(
             token: (!token.is_empty()).then_some(token.as_str()),
             name: task.name.as_deref(),
             selector: task.selector.as_deref(),
-            limit: PAGE,
+            limit: size.next(),
             tries: task.tries,
         };
         let meta = whole_page(cluster, &page, frame, listed, chooser, &passed_over).await?;
+        size.note(listed.came.0 - objects, listed.came.1 - bytes);
         if token.is_empty() {
             listed.revision = meta.resource_version;
         }
@@ -211,11 +216,16 @@ async fn whole_page<C: Chooser>(
     let mut tried = 0;
     loop {
         tried += 1;
+        let before = seen.len();
         let mut open =
             OpenPage { kind: page.kind, frame, chooser, listed, seen: &mut seen, passed_over, position: 0, meta: None };
         // what fails before the first byte was tried often enough by then
         let chunks = cluster.open_page(page).await?;
-        match read_page(chunks, &mut open).await {
+        let read = read_page(chunks, &mut open).await;
+        if seen.len() > before {
+            tried = 1;
+        }
+        match read {
             Ok(meta) => return Ok(meta),
             Err(error) if tried == PAGE_TRIES => return Err(error),
             Err(Error::Cluster(error)) if error.is_transient() => {
@@ -268,6 +278,8 @@ impl<C: Chooser> OpenPage<'_, '_, C> {
 
     fn item(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.position += 1;
+        self.listed.came.0 += 1;
+        self.listed.came.1 += bytes.len() as u64;
         let invalid = |_| CutError::Syntax("an item is not valid JSON", self.position);
         let text = std::str::from_utf8(bytes).map_err(|_| CutError::Syntax("an item is not UTF-8", self.position))?;
         let item: Item<'_> = serde_json::from_str(text).map_err(invalid)?;
@@ -324,6 +336,11 @@ fn place_of(meta: &ItemMeta<'_>) -> String {
 }
 
 impl Seen {
+    /// Items that were used.
+    fn len(&self) -> u64 {
+        if self.pinned { self.items } else { self.names.len() as u64 }
+    }
+
     /// Whether an item was not used yet; notes it.
     fn is_new(&mut self, position: u64, meta: &ItemMeta<'_>) -> bool {
         if self.pinned {
