@@ -8,6 +8,7 @@ use crate::rules::kinds::Served;
 use futures::try_join;
 use kube::core::discovery::v2::{ACCEPT_AGGREGATED_DISCOVERY_V2, APIGroupDiscoveryList, APIResourceDiscovery};
 use serde::Deserialize;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the API server serves, and what it could not tell.
@@ -63,7 +64,7 @@ impl Discovery {
         definition.status.conditions.iter().any(|c| c.r#type == "Established" && c.status == "True")
     }
 
-    /// The kind with this key, in its preferred version.
+    /// The kind with this key, in its preferred version among those that can be listed, if there are any.
     pub fn get(&self, key: &str) -> Option<&Served> {
         self.kinds.iter().find(|served| served.kind.is(key))
     }
@@ -158,8 +159,14 @@ fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery
                     plain_status.insert(served.kind.key());
                 }
                 versions.entry(served.kind.key()).or_default().push(version.clone());
-                // versions come in the group's order of preference
-                kinds.entry(served.kind.key()).or_insert(served);
+                // versions come in the group's order of preference; one that can't be listed must not hide an older one
+                match kinds.entry(served.kind.key()) {
+                    Entry::Vacant(free) => _ = free.insert(served),
+                    Entry::Occupied(mut held) if served.can("list") && !held.get().can("list") => {
+                        held.insert(served);
+                    }
+                    Entry::Occupied(_) => (),
+                }
             }
         }
     }
@@ -198,18 +205,29 @@ mod tests {
     #[test]
     fn kinds_of_any_version_are_found_and_stale_groups_named() {
         let core = json!({"items": [{"metadata": {}, "versions": [{"version": "v1", "resources": [resource("pods", "Pod")]}]}]});
+        let mut unlisted = resource("probes", "Probe");
+        unlisted["verbs"] = json!(["create"]);
         let groups = json!({"items": [
             {"metadata": {"name": "shop.example"}, "versions": [
-                {"version": "v2", "freshness": "Current", "resources": [resource("orders", "Order")]},
-                {"version": "v1", "freshness": "Current", "resources": [resource("orders", "Order"), resource("carts", "Cart")]}]},
+                {"version": "v2", "freshness": "Current", "resources": [resource("orders", "Order"), unlisted]},
+                {"version": "v1", "freshness": "Current", "resources": [resource("orders", "Order"), resource("carts", "Cart"), resource("probes", "Probe")]}]},
             {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1beta1", "freshness": "Stale", "resources": []}]}]});
         let found = read(serde_json::from_value(core).unwrap(), serde_json::from_value(groups).unwrap());
         let list: Vec<String> = found.kinds.iter().map(|s| format!("{} {}", s.kind, s.kind.api_version())).collect();
-        assert_eq!(list, ["carts.shop.example shop.example/v1", "orders.shop.example shop.example/v2", "pods v1"]);
+        assert_eq!(
+            list,
+            [
+                "carts.shop.example shop.example/v1",
+                "orders.shop.example shop.example/v2",
+                "pods v1",
+                "probes.shop.example shop.example/v1"
+            ]
+        );
         let mut older = found.get("orders.shop.example").unwrap().kind.clone();
         older.version = "v1".into();
         assert!(found.serves(&older), "also in a version that the group does not prefer");
         assert_eq!(found.stale, ["metrics.k8s.io/v1beta1"]);
+        assert_eq!(found.get("probes.shop.example").unwrap().kind.version, "v1", "where it can be listed");
         assert!(found.get("orders.shop.example").is_some_and(|s| s.can("list") && !s.can("create")));
     }
 }
