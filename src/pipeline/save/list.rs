@@ -12,7 +12,7 @@ use crate::rules::Labels;
 use crate::runtime::Reading;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
@@ -35,14 +35,21 @@ pub(super) struct Item<'a> {
 pub(super) struct ItemMeta<'a> {
     #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_empty")]
     pub(super) namespace: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_empty")]
     uid: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_empty")]
     resource_version: Cow<'a, str>,
     #[serde(borrow, default)]
     pub(super) labels: Labels<'a>,
+}
+
+/// A text, or `null` as some aggregated APIs write what they have not.
+fn or_empty<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Text<'a>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
 }
 
 /// What to do with an item.
@@ -350,5 +357,21 @@ impl Seen {
         } else {
             self.names.insert(format!("{}/{}", meta.namespace, meta.name))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_item_has_not_may_be_null() {
+        for (namespace, expected) in [("", ""), (r#","namespace":null"#, ""), (r#","namespace":"shop""#, "shop")] {
+            let json = format!(r#"{{"metadata":{{"name":"a\u0062","uid":null,"resourceVersion":"7"{namespace}}}}}"#);
+            let item: Item<'_> = serde_json::from_str(&json).unwrap();
+            assert_eq!((&*item.metadata.name, &*item.metadata.namespace, &*item.metadata.uid), ("ab", expected, ""));
+            assert!(matches!(item.metadata.resource_version, Cow::Borrowed("7")), "nothing is copied");
+        }
+        assert!(serde_json::from_str::<Item<'_>>(r#"{"metadata":{"name":null}}"#).is_err());
     }
 }
