@@ -70,7 +70,8 @@ pub(super) async fn run(session: &Session, task: &Task) -> anyhow::Result<Ended>
 async fn interruptible(session: &Session, task: &Task, context: &Context) -> anyhow::Result<Done> {
     let work = async {
         let store = store::open(&task.location).await?;
-        operations::run(task, &session.cluster, store.as_ref(), context).await
+        let cluster = session.cluster.patient_once_reached();
+        operations::run(task, &cluster, store.as_ref(), context).await
     };
     tokio::pin!(work);
     tokio::select! {

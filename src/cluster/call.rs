@@ -8,19 +8,31 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::Deserialize;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-/// How often a read is tried.
+/// How often a read is tried that the API server fails to answer. Fewer where many reads are likely to fail in the same way.
 pub const TRIES: u32 = 7;
-/// How often a read is tried whose answer makes no sense.
+/// After how long a read that is answered with a failure, or not answered, is tried once more only if it was tried only once: a
+/// webhook that is dead takes 30 s each time, an API server that is silent 90 s.
+const SLOW: Duration = Duration::from_secs(30);
+/// How often a read is tried whose answer makes no sense: a proxy's error page goes away, another program stays.
 const TRIES_OF_NONSENSE: u32 = 3;
-/// The longest pause before the second try; doubles each time. The whole budget is about 25 s of pauses, enough for an
-/// API server behind a load balancer to be replaced.
+/// For how long a read is tried again, if [`TRIES`] are wanted, while the API server is away (connections are refused or
+/// break) or too busy (429, 503). A single one that is restarted or replaced is away for a minute or so.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The same where somebody waits, or where nobody knows whether there is an API server at all.
+const IMPATIENCE: Duration = Duration::from_secs(10);
+/// The longest pause before the second try; doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause that is ever made, also when the server asks for more.
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// The longest pause where the server asks for none.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause that the server may ask for. Priority and fairness asks for 32 s at most (`maxRetryAfter` in apiserver's
+/// `dropped_requests_tracker.go`), always in seconds.
+const LONGEST_WISH: Duration = Duration::from_secs(60);
 /// How long the first byte of an answer may take. The API server itself gives up after 60 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of an error's body that are read.
@@ -77,17 +89,18 @@ impl Cluster {
         let response = sent
             .map_err(|_| Error::Timeout { what: call.what.clone(), seconds: ANSWER_TIMEOUT.as_secs() })?
             .map_err(|error| transport(&call.what, &error))?;
+        self.reached.store(true, Ordering::Relaxed);
         if response.status().is_success() { Ok(response) } else { Err(refusal(call, response).await) }
     }
 
     /// Sends a request until it is answered or was tried so often. Only for reads.
     pub(super) async fn answer(&self, call: &Call, tries: u32) -> Result<Response<Body>, Error> {
-        retried(tries, || self.once(call)).await
+        self.retried(tries, || self.once(call)).await
     }
 
     /// Sends a read and collects its answer, which is JSON; again from the start when it breaks off.
     pub(super) async fn bytes(&self, call: &Call) -> Result<Bytes, Error> {
-        retried(TRIES, || async {
+        self.retried(TRIES, || async {
             let bytes = self.collected(call).await?;
             parse::<serde::de::IgnoredAny>(&call.what, &bytes)?;
             Ok(bytes)
@@ -97,7 +110,7 @@ impl Cluster {
 
     /// Sends a read and parses its answer; again from the start when it breaks off.
     pub(super) async fn json<T: for<'de> Deserialize<'de>>(&self, call: &Call) -> Result<T, Error> {
-        retried(TRIES, || async { parse(&call.what, &self.collected(call).await?) }).await
+        self.retried(TRIES, || async { parse(&call.what, &self.collected(call).await?) }).await
     }
 
     /// Sends a request once and collects its answer.
@@ -117,6 +130,43 @@ impl Cluster {
         Ok((bytes.freeze(), unknown))
     }
 
+    /// Tries something until it succeeds, fails for good, or was tried often or for long enough.
+    pub(super) async fn retried<T, F>(&self, tries: u32, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let begun = Instant::now();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match attempt().await {
+                Err(error) if self.may_come_right(&error, tried, tries, begun.elapsed()) => {
+                    tracing::debug!(%error, tried, "trying again");
+                    tokio::time::sleep(pause(tried, &error)).await;
+                }
+                Err(error @ Error::Transport { .. }) if tries >= TRIES => {
+                    // whoever asks next need not find out anew
+                    self.reached.store(false, Ordering::Relaxed);
+                    return Err(error);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether to try again what was tried so often, and for so long.
+    fn may_come_right(&self, error: &Error, tried: u32, tries: u32, taken: Duration) -> bool {
+        match error {
+            Error::Answer { .. } => tried < tries.min(TRIES_OF_NONSENSE),
+            _ if is_away(error) && tries >= TRIES => taken < self.patience(),
+            _ => error.is_transient() && tried < tries && (tried < 2 || taken < SLOW),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.patient && self.reached.load(Ordering::Relaxed) { PATIENCE } else { IMPATIENCE }
+    }
+
     /// Rests before something is tried again that a request was only a part of, as between the tries of a request.
     pub async fn rest(&self, tried: u32, error: &Error) {
         tokio::time::sleep(pause(tried, error)).await;
@@ -134,28 +184,15 @@ fn unknown_fields(headers: &http::HeaderMap) -> Vec<String> {
     warnings.filter_map(field).collect()
 }
 
-/// Tries something until it succeeds, fails for good, or was tried so often.
-pub(super) async fn retried<T, F>(tries: u32, mut attempt: impl FnMut() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match attempt().await {
-            Err(error) if error.is_transient() && tried < tries || error.is_nonsense() && tried < TRIES_OF_NONSENSE => {
-                tracing::debug!(%error, tried, "trying again");
-                tokio::time::sleep(pause(tried, &error)).await;
-            }
-            other => return other,
-        }
-    }
+/// Whether nobody is there who could answer, or nobody has the time.
+fn is_away(error: &Error) -> bool {
+    matches!(error, Error::Transport { .. }) || matches!(error.code(), Some(429 | 503))
 }
 
 /// How long to wait before the next try: what the server asks for, else exponential with full jitter.
 pub(super) fn pause(tried: u32, error: &Error) -> Duration {
     if let Some(seconds) = error.status().and_then(|status| status.retry_after) {
-        return Duration::from_secs(seconds).min(LONGEST_PAUSE);
+        return Duration::from_secs(seconds).min(LONGEST_WISH);
     }
     let longest = FIRST_PAUSE.saturating_mul(1 << tried.min(10)).min(LONGEST_PAUSE);
     longest.mul_f64(random_fraction())
@@ -293,6 +330,52 @@ mod tests {
         assert!(broken.as_ref().is_err_and(Error::is_transient), "{broken:?}");
         let whole: Vec<Bytes> = whole.iter().map(|chunk| chunk.as_ref().unwrap().clone()).collect();
         assert_eq!(whole, (0..pieces).map(piece).collect::<Vec<_>>());
+    }
+
+    /// A cluster that answers nothing any more after so many requests; how long it is waited for.
+    async fn waited(cluster: impl Fn(Cluster) -> Cluster, answers: usize) -> u64 {
+        let left = std::sync::atomic::AtomicUsize::new(answers);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let there = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            let answer = || Response::new(Body::from(br#"{"gitVersion":"v1.36.3"}"#.to_vec()));
+            std::future::ready(if there { Ok(answer()) } else { Err(std::io::Error::other("connection refused")) })
+        });
+        let client = kube::Client::new(service, "default");
+        let cluster = cluster(Cluster::new(client.clone(), client));
+        for _ in 0..answers {
+            cluster.version().await.unwrap();
+        }
+        let begun = Instant::now();
+        assert!(cluster.version().await.unwrap_err().is_transient());
+        let first = begun.elapsed().as_secs();
+        let begun = Instant::now();
+        cluster.version().await.unwrap_err();
+        assert!(begun.elapsed().as_secs() <= 20, "it is known to be away");
+        first
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_waits_for_an_api_server_that_was_there_and_a_person_does_not() {
+        for (answers, patient) in [(0, true), (1, true)] {
+            let seconds = waited(|cluster| cluster, answers).await;
+            assert_eq!((120..=130).contains(&seconds), patient, "{answers} {seconds}");
+        }
+        for (answers, patient) in [(0, false), (1, true)] {
+            let seconds = waited(|cluster| cluster.impatient().patient_once_reached(), answers).await;
+            assert_eq!((120..=130).contains(&seconds), patient, "{answers} {seconds}");
+            assert_eq!((10..=20).contains(&seconds), !patient, "{answers} {seconds}");
+        }
+        let seconds = waited(Cluster::impatient, 1).await;
+        assert!((10..=20).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn a_server_that_says_when_to_come_again_is_heeded() {
+        for (asked, pauses) in [(1, 1), (32, 32), (3600, 60)] {
+            let status = Box::new(Status { code: 429, retry_after: Some(asked), ..Status::default() });
+            let error = Error::Api { what: String::new(), status };
+            assert_eq!(pause(1, &error).as_secs(), pauses);
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Connected {
     pub namespace: String,
 }
 
-/// Connects as kubectl would.
+/// Connects as kubectl would, for somebody who waits.
 ///
 /// # Errors
 /// [`Error::Connect`] with what is wrong in the kubeconfig.
@@ -62,7 +62,7 @@ pub async fn from_kubeconfig(options: &ConnectOptions) -> Result<Connected, Erro
         config.proxy_url = None;
     }
     let namespace = config.default_namespace.clone();
-    Ok(Connected { cluster: clients(config, options.request_timeout, by_kube)?, namespace })
+    Ok(Connected { cluster: clients(config, options.request_timeout, by_kube)?.impatient(), namespace })
 }
 
 /// Connects with the service account of the pod that this runs in.

@@ -8,6 +8,7 @@ use crate::rules::kinds::Served;
 use futures::try_join;
 use kube::core::discovery::v2::{ACCEPT_AGGREGATED_DISCOVERY_V2, APIGroupDiscoveryList, APIResourceDiscovery};
 use serde::Deserialize;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the API server serves, and what it could not tell.
@@ -63,7 +64,7 @@ impl Discovery {
         definition.status.conditions.iter().any(|c| c.r#type == "Established" && c.status == "True")
     }
 
-    /// The kind with this key, in its preferred version.
+    /// The kind with this key, in its preferred version among those that can be listed, if there are any.
     pub fn get(&self, key: &str) -> Option<&Served> {
         self.kinds.iter().find(|served| served.kind.is(key))
     }
@@ -90,17 +91,23 @@ impl Cluster {
         Ok(read(core, groups))
     }
 
-    /// Group versions that other servers serve: those of the APIServices that name a Service.
+    /// Group versions that need no CustomResourceDefinition: those that other servers serve, whose APIServices name a
+    /// Service, and those that the API server found in itself, whose APIServices it made when it started.
     ///
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
-    pub async fn aggregated(&self) -> Result<BTreeSet<String>, Error> {
+    pub async fn undefined_groups(&self) -> Result<BTreeSet<String>, Error> {
         let uri = "/apis/apiregistration.k8s.io/v1/apiservices";
         let list: ApiServices = self.json(&Call::get("listing `apiservices.apiregistration.k8s.io`", uri)).await?;
-        let aggregated = list.items.into_iter().map(|item| item.spec).filter(|spec| spec.service.is_some());
-        Ok(aggregated.map(|spec| format!("{}/{}", spec.group, spec.version)).collect())
+        let undefined = list.items.into_iter().filter(ApiService::needs_no_definition).map(|item| item.spec);
+        Ok(undefined.map(|spec| format!("{}/{}", spec.group, spec.version)).collect())
     }
 }
+
+/// The label of APIServices that the API server makes itself (`kube-aggregator/pkg/controllers/autoregister`).
+const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// Its value for groups that are compiled in; those of CustomResourceDefinitions have `true`.
+const ON_START: &str = "onstart";
 
 #[derive(Deserialize)]
 struct ApiServices {
@@ -109,7 +116,15 @@ struct ApiServices {
 
 #[derive(Deserialize)]
 struct ApiService {
+    #[serde(default)]
+    metadata: ApiServiceMeta,
     spec: ApiServiceSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ApiServiceMeta {
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +133,12 @@ struct ApiServiceSpec {
     group: String,
     version: String,
     service: Option<serde::de::IgnoredAny>,
+}
+
+impl ApiService {
+    fn needs_no_definition(&self) -> bool {
+        self.spec.service.is_some() || self.metadata.labels.get(AUTOMANAGED).is_some_and(|when| when == ON_START)
+    }
 }
 
 fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery {
@@ -138,8 +159,14 @@ fn read(core: APIGroupDiscoveryList, groups: APIGroupDiscoveryList) -> Discovery
                     plain_status.insert(served.kind.key());
                 }
                 versions.entry(served.kind.key()).or_default().push(version.clone());
-                // versions come in the group's order of preference
-                kinds.entry(served.kind.key()).or_insert(served);
+                // versions come in the group's order of preference; one that can't be listed must not hide an older one
+                match kinds.entry(served.kind.key()) {
+                    Entry::Vacant(free) => _ = free.insert(served),
+                    Entry::Occupied(mut held) if served.can("list") && !held.get().can("list") => {
+                        held.insert(served);
+                    }
+                    Entry::Occupied(_) => (),
+                }
             }
         }
     }
@@ -178,18 +205,29 @@ mod tests {
     #[test]
     fn kinds_of_any_version_are_found_and_stale_groups_named() {
         let core = json!({"items": [{"metadata": {}, "versions": [{"version": "v1", "resources": [resource("pods", "Pod")]}]}]});
+        let mut unlisted = resource("probes", "Probe");
+        unlisted["verbs"] = json!(["create"]);
         let groups = json!({"items": [
             {"metadata": {"name": "shop.example"}, "versions": [
-                {"version": "v2", "freshness": "Current", "resources": [resource("orders", "Order")]},
-                {"version": "v1", "freshness": "Current", "resources": [resource("orders", "Order"), resource("carts", "Cart")]}]},
+                {"version": "v2", "freshness": "Current", "resources": [resource("orders", "Order"), unlisted]},
+                {"version": "v1", "freshness": "Current", "resources": [resource("orders", "Order"), resource("carts", "Cart"), resource("probes", "Probe")]}]},
             {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1beta1", "freshness": "Stale", "resources": []}]}]});
         let found = read(serde_json::from_value(core).unwrap(), serde_json::from_value(groups).unwrap());
         let list: Vec<String> = found.kinds.iter().map(|s| format!("{} {}", s.kind, s.kind.api_version())).collect();
-        assert_eq!(list, ["carts.shop.example shop.example/v1", "orders.shop.example shop.example/v2", "pods v1"]);
+        assert_eq!(
+            list,
+            [
+                "carts.shop.example shop.example/v1",
+                "orders.shop.example shop.example/v2",
+                "pods v1",
+                "probes.shop.example shop.example/v1"
+            ]
+        );
         let mut older = found.get("orders.shop.example").unwrap().kind.clone();
         older.version = "v1".into();
         assert!(found.serves(&older), "also in a version that the group does not prefer");
         assert_eq!(found.stale, ["metrics.k8s.io/v1beta1"]);
+        assert_eq!(found.get("probes.shop.example").unwrap().kind.version, "v1", "where it can be listed");
         assert!(found.get("orders.shop.example").is_some_and(|s| s.can("list") && !s.can("create")));
     }
 }

@@ -51,7 +51,7 @@ impl<'a> Page<'a> {
             (token, _) => query += &format!("&continue={}", encode(token)),
         }
         if let Some(name) = self.name {
-            query += &format!("&fieldSelector=metadata.name%3D{}", encode(name));
+            query += &format!("&fieldSelector=metadata.name%3D{}", encode(&escaped(name)));
         }
         if let Some(selector) = self.selector {
             query += &format!("&labelSelector={}", encode(selector));
@@ -59,6 +59,12 @@ impl<'a> Page<'a> {
         let uri = self.kind.list_path(self.namespace) + &query;
         Call { secret: self.kind.is("secrets"), ..Call::get(about("listing", self.kind, self.namespace), uri) }
     }
+}
+
+/// A value in a field selector: names of RBAC objects may hold what separates its parts (`fields.EscapeValue` of
+/// apimachinery).
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=")
 }
 
 /// What a list says of itself.
@@ -73,18 +79,6 @@ pub struct ListMeta {
     /// How many objects come after this page, where the API server says so.
     #[serde(rename = "remainingItemCount")]
     pub remaining: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct MetaOnly {
-    metadata: ListMeta,
-}
-
-#[derive(Deserialize)]
-struct Counted {
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 /// What a metadata-only list tells of an object.
@@ -119,6 +113,10 @@ struct MetaFields {
 
 /// Objects in a page of metadata.
 const METADATA_PAGE: u32 = 1000;
+/// A namespace and a name that nobody gives.
+const NOBODYS: &str = "kubectl-backup-asks-for-the-revision";
+/// How often a list without objects is asked for: the list of all was asked for often enough before.
+const TRIES_OF_NOTHING: u32 = 2;
 /// How often a list of names is begun when its revision is compacted between two of its pages.
 const NAME_LISTS: u32 = 3;
 
@@ -143,8 +141,26 @@ impl Cluster {
     /// # Errors
     /// The API server's answer, or the connection's failure after all tries.
     pub async fn newest(&self, kind: &Kind, namespace: Option<&str>) -> Result<ListMeta, Error> {
-        let call = Call { accept: METADATA, ..Page::first(kind, namespace, 1).call() };
-        Ok(self.json::<MetaOnly>(&call).await?.metadata)
+        Ok(self.said_by_page(&Page::first(kind, namespace, 1)).await?.0)
+    }
+
+    /// The same of a list that holds no object, so that none has to be read: of a name that nobody gives. `namespace` is where
+    /// to ask, of kinds that are in one; any will do.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure.
+    pub async fn newest_of_nothing(&self, kind: &Kind, namespace: Option<&str>) -> Result<ListMeta, Error> {
+        let namespace = kind.namespaced.then_some(namespace.unwrap_or(NOBODYS));
+        let (name, tries) = (Some(NOBODYS), TRIES_OF_NOTHING);
+        let page = Page { name, tries, ..Page::first(kind, namespace, 1) };
+        Ok(self.said_by_page(&page).await?.0)
+    }
+
+    /// What a page says of itself, and how many objects it holds: some aggregated APIs know no limit, so none of them is kept.
+    async fn said_by_page(&self, page: &Page<'_>) -> Result<(ListMeta, u64), Error> {
+        let call = Call { accept: METADATA, ..page.call() };
+        let (objects, meta) = self.retried(page.tries, || self.picked_of_page(&call, &|_| Some(()))).await?;
+        Ok((meta, objects.len() as u64))
     }
 
     /// How many objects a kind had at a revision, at the price of one: what etcd counts at it (a list without selectors
@@ -155,10 +171,8 @@ impl Cluster {
     pub async fn count_at(&self, kind: &Kind, namespace: Option<&str>, revision: &str) -> Result<Option<u64>, Error> {
         let revision = Some(revision);
         let page = Page { revision, ..Page::first(kind, namespace, 1) };
-        let call = Call { accept: METADATA, ..page.call() };
-        let Counted { metadata, items } = self.json(&call).await?;
-        let first = items.map_or(0, |items| items.len() as u64);
-        Ok(match metadata {
+        let (said, first) = self.said_by_page(&page).await?;
+        Ok(match said {
             ListMeta { resource_version, .. } if Some(resource_version.as_str()) != revision => None,
             ListMeta { token, .. } if token.is_empty() => Some(first),
             ListMeta { remaining, .. } => remaining.map(|remaining| first + remaining),
@@ -245,5 +259,11 @@ mod tests {
         assert!(matching.call().uri.ends_with("&labelSelector=app%20in%20%28a%2Cb%29"), "{}", matching.call().uri);
         let named = Page { name: Some("a:b"), revision: None, namespace: None, ..page };
         assert_eq!(named.call().uri, "/apis/apps/v1/deployments?limit=7&fieldSelector=metadata.name%3Da%3Ab");
+        let odd = Page { name: Some(r"a=b,c\d"), ..named };
+        assert!(
+            odd.call().uri.ends_with("&fieldSelector=metadata.name%3Da%5C%3Db%5C%2Cc%5C%5Cd"),
+            "{}",
+            odd.call().uri
+        );
     }
 }

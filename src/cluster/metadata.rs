@@ -1,8 +1,8 @@
 //! Lists of metadata, of which only what a caller picks is kept: at the price of an object, whatever the cluster's size.
 
-use super::call::{Call, parse, retried};
+use super::call::{Call, parse};
 use super::items::items;
-use super::list::{METADATA, Page};
+use super::list::{ListMeta, METADATA, Page};
 use super::{Cluster, Error};
 use crate::resource::Kind;
 use crate::runtime::Reading;
@@ -41,21 +41,21 @@ impl Cluster {
         loop {
             let page = Page { token: &token, ..Page::first(kind, namespace, PAGE) };
             let call = Call { accept: METADATA, ..page.call() };
-            let (picked, next) = retried(page.tries, || self.picked_of_page(&call, pick)).await?;
+            let (picked, meta) = self.retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);
-            token = next;
+            token = meta.token;
             if token.is_empty() {
                 return Ok(kept);
             }
         }
     }
 
-    /// Goes through a page while it comes in, and says where the next begins.
-    async fn picked_of_page<T>(
+    /// Goes through a page while it comes in; what it says of itself comes with what was picked.
+    pub(super) async fn picked_of_page<T>(
         &self,
         call: &Call,
         pick: &impl Fn(&str) -> Option<T>,
-    ) -> Result<(Vec<T>, String), Error> {
+    ) -> Result<(Vec<T>, ListMeta), Error> {
         let mut items = items(call.what.clone(), self.once(call).await?.into_body());
         let mut kept = Vec::new();
         let mut each = |json: &str| {
@@ -67,6 +67,6 @@ impl Cluster {
             Ok::<_, Error>(())
         };
         while items.next(&mut each).await? {}
-        Ok((kept, items.meta()?.token))
+        Ok((kept, items.meta()?))
     }
 }

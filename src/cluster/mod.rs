@@ -2,8 +2,8 @@
 //! revision ([`list`]), their items cut out while they come in ([`items`], [`cut`]), metadata looked through ([`metadata`]),
 //! single objects written and read ([`object`]), commands run in pods ([`exec`]), rights asked for ([`review`]).
 //!
-//! One retry policy for all of it ([`call`]): reads are repeated, writes only where repeating can't do harm. Every wait
-//! has a deadline. Knows nothing of archives, rules and Jobs.
+//! One retry policy for all of it ([`call`]): reads are repeated, writes only where repeating can't do harm; a run waits for
+//! an API server that is away, a person doesn't. Every wait has a deadline. Knows nothing of archives, rules and Jobs.
 
 pub mod call;
 pub mod connect;
@@ -20,6 +20,7 @@ pub mod review;
 use crate::id::BackupId;
 use crate::resource::Kind;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A connection to one API server.
@@ -29,13 +30,31 @@ pub struct Cluster {
     streams: kube::Client,
     /// The name under which the API server notes our writes in `managedFields`.
     manager: Arc<str>,
+    /// Whether to wait for an API server that is away for a while.
+    patient: bool,
+    /// Whether it has ever answered: one that hasn't may not exist.
+    reached: Arc<AtomicBool>,
 }
 
 impl Cluster {
     /// A cluster behind two clients: `api` for requests that answer soon (it may have a read timeout), `streams` for
-    /// watches, logs and exec, which may be silent for long.
+    /// watches, logs and exec, which may be silent for long. Waits for two minutes for an API server that is away.
     pub fn new(api: kube::Client, streams: kube::Client) -> Self {
-        Self { api, streams, manager: object::FIELD_MANAGER.into() }
+        let reached = Arc::new(AtomicBool::new(true));
+        Self { api, streams, manager: object::FIELD_MANAGER.into(), patient: true, reached }
+    }
+
+    /// The same for somebody who waits for an answer: gives up after some ten seconds.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { patient: false, ..self }
+    }
+
+    /// The same for a long run that somebody watches: gives up soon where no API server answers at all, and waits for one
+    /// that has answered.
+    #[must_use]
+    pub fn patient_once_reached(&self) -> Self {
+        Self { patient: true, reached: Arc::default(), ..self.clone() }
     }
 
     /// The same, whose creates and updates the API server notes as those of one run.

@@ -1,6 +1,6 @@
 //! Single objects: read as raw JSON, created, replaced, deleted; and each write tried out with `dryRun=All`.
 
-use super::call::{Call, JSON, TRIES as READS, parse, pause, retried};
+use super::call::{Call, JSON, TRIES as READS, parse, pause};
 use super::{Cluster, Error, about};
 use crate::id::BackupId;
 use crate::resource::{Kind, ObjectName};
@@ -235,7 +235,7 @@ impl Cluster {
             body: Bytes::from(patch.to_string()),
             secret: kind.is("secrets"),
         };
-        retried(READS, || async { self.collected(&call).await.map(|_| ()) }).await
+        self.retried(READS, || async { self.collected(&call).await.map(|_| ()) }).await
     }
 
     fn update_call(&self, kind: &Kind, name: &ObjectName, body: Bytes, more: &str) -> Call {
@@ -257,7 +257,7 @@ impl Cluster {
 
     /// Sends a write that is only tried out, again like a read.
     async fn rehearsed(&self, call: &Call) -> Result<Rehearsed, Error> {
-        retried(READS, || async {
+        self.retried(READS, || async {
             let (object, unknown_fields) = self.collected_with_warnings(call).await?;
             parse::<serde::de::IgnoredAny>(&call.what, &object)?;
             Ok(Rehearsed { object, unknown_fields })

@@ -56,6 +56,18 @@ pub enum Error {
         /// What happened to the manifest.
         source: Box<Error>,
     },
+    /// A manifest that names so many namespaces that no reader takes it.
+    #[error(
+        "the manifest of `{id}` names {namespaces} namespaces and would have {bytes} bytes, more than any reader takes\nhint: `kubectl backup cluster` saves all of them and names none; or save fewer in one backup"
+    )]
+    ManifestTooLarge {
+        /// The backup.
+        id: crate::id::BackupId,
+        /// The manifest's size.
+        bytes: u64,
+        /// How many namespaces it names.
+        namespaces: usize,
+    },
     /// What runs is not what was approved.
     #[error(
         "the plan has changed: approved was {approved}, now it is {found}\nhint: look at the plan again with `--dry-run=client`"

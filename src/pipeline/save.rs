@@ -26,8 +26,10 @@ mod list;
 mod look;
 pub mod named;
 mod others;
+mod page_size;
 pub mod pin;
 mod select;
+mod split;
 
 pub use look::{Seen, look};
 
@@ -55,7 +57,7 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Lists in flight. Four saturate an API server on two cores; more cost it memory and us nothing gained.
@@ -149,6 +151,10 @@ struct Gathered {
     pin: Pin,
     picked: Picked,
     others: Others,
+    /// Kinds, by key, that may be gone since discovery.
+    doubtful: BTreeSet<String>,
+    /// Those of them that are.
+    gone: BTreeSet<String>,
     /// Objects saved only because others need them: names by kind.
     needed: BTreeMap<String, BTreeSet<String>>,
 }
@@ -184,6 +190,8 @@ struct Saving<'a> {
     request: &'a SaveRequest<'a>,
     events: &'a Events,
     gathered: Mutex<Gathered>,
+    /// One for each list that may be made at once, also where a kind is split into many.
+    turns: Semaphore,
 }
 
 impl<'a> Saving<'a> {
@@ -204,9 +212,12 @@ impl<'a> Saving<'a> {
             pin,
             picked: Picked::default(),
             others: Others::default(),
+            doubtful: BTreeSet::new(),
+            gone: BTreeSet::new(),
             needed: BTreeMap::new(),
         };
-        Self { cluster, request, events, gathered: Mutex::new(gathered) }
+        let turns = Semaphore::new(request.lists.clamp(1, LISTS));
+        Self { cluster, request, events, gathered: Mutex::new(gathered), turns }
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
@@ -222,8 +233,8 @@ impl<'a> Saving<'a> {
 
     async fn lists(&self, frames: &Frames) -> Result<(), Error> {
         let difference = crds::compare(self).await?;
-        let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
-        let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
+        self.gathered().doubtful = difference.doubtful;
+        let kinds: Vec<Kind> = self.request.kinds.iter().cloned().chain(difference.late).collect();
         self.list_all(select::own_lists(&kinds, self.request), frames).await?;
         self.check_found()?;
         others::count(self).await;

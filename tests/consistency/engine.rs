@@ -34,7 +34,7 @@ pub(crate) fn looking_glass(client: kube::Client, page: u32, seen: Seen, before:
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let (client, seen, before) = (client.clone(), seen.clone(), before.clone());
         async move {
-            let uri = request.uri().to_string().replace("limit=2000", &format!("limit={page}"));
+            let uri = with_limit(&request, page);
             *request.uri_mut() = uri.parse().expect("a URI");
             seen.lock().expect("the list").push(uri.clone());
             before(uri).await;
@@ -42,6 +42,18 @@ pub(crate) fn looking_glass(client: kube::Client, page: u32, seen: Seen, before:
         }
     });
     kube::Client::new(service, "default")
+}
+
+/// The request's path and query, with this limit where it is for whole objects.
+fn with_limit(request: &Request<Body>, page: u32) -> String {
+    let uri = request.uri().to_string();
+    let accept = request.headers().get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match uri.split_once("?limit=") {
+        Some((path, rest)) if !accept.contains("PartialObjectMetadata") => {
+            format!("{path}?limit={page}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
+        _ => uri,
+    }
 }
 
 /// A folder with backups in it.

@@ -8,7 +8,7 @@
 //!
 //! With the same control planes, `broken`: what an API server can't read any more; `older`: restores onto one of an older minor
 //! version; `preferred`: kinds in another version than their group's preferred one; `restores`: of what is odd, and while the API server is killed;
-//! `immutable` and `versions`: that two tables of rules say what API servers say.
+//! `restart`: a backup while the API server is killed; `immutable` and `versions`: that two tables of rules say what API servers say.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests say what went wrong by panicking")]
 
@@ -26,6 +26,7 @@ mod older;
 mod one_instant;
 mod plane;
 mod preferred;
+mod restart;
 mod restores;
 mod versions;
 mod writers;

@@ -41,7 +41,7 @@ impl ControlPlane {
     }
 
     /// Kills the API server and starts it again; it answers a few seconds later.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) fn restart(&self) {
         let mut input = self.script.stdin.as_ref().expect("its input");
         input.write_all(b"restart\n").expect("the script reads");
     }

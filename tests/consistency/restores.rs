@@ -14,6 +14,8 @@ const SERVICES: &str = "/api/v1/namespaces/shop/services";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/roles";
 const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+/// A name that holds what separates the parts of a field selector.
+const PUNCTUATED: &str = r"shop:a=b,c\d";
 /// Near what etcd takes in one request (1.5 MiB).
 const LARGE: usize = 1_400_000;
 const TAKEN: u16 = 31_977;
@@ -53,6 +55,11 @@ async fn odd(api: &Api) -> String {
         api.post(CLUSTER_ROLES, &json!({"metadata": {"name": name}, "rules": []})).await;
         api.post(ROLES, &json!({"metadata": {"name": name}, "rules": []})).await;
     }
+    api.post(CLUSTER_ROLES, &json!({"metadata": {"name": PUNCTUATED}, "rules": []})).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": PUNCTUATED});
+    let binding = json!({"metadata": {"name": "punctuated"}, "roleRef": role,
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": NAMESPACE}]});
+    api.post(&ROLES.replace("/roles", "/rolebindings"), &binding).await;
     api.post(CONFIG_MAPS, &json!({"metadata": {"name": "a.b-c.d"}, "data": {"a": "1"}})).await;
     let mut large = json!({"apiVersion": "shop.example/v1", "kind": "Order", "metadata": {"name": "large"}});
     large["spec"] = json!({"text": "x".repeat(LARGE)});
@@ -94,6 +101,9 @@ async fn what_is_odd_is_restored_as_well() {
     let backups = Backups::new();
     let plane = ControlPlane::start("odd", &[]);
     let generated = odd(&plane.api().await).await;
+    // what a namespace needs of the cluster is asked for by name
+    let needed = backups.run(&plane, 0, &["ns", NAMESPACE]);
+    assert!(needed.of("clusterroles.rbac.authorization.k8s.io").contains_key(PUNCTUATED));
     let saved = backups.run(&plane, 0, &["cluster"]);
     drop(plane);
 
@@ -145,7 +155,7 @@ async fn an_api_server_that_is_killed_in_the_middle_of_a_restore_costs_time_only
     let saved = backups.run(&plane, 0, &["ns", NAMESPACE]);
     drop(plane);
 
-    let mut plane = ControlPlane::start("killed-restored", &[]);
+    let plane = ControlPlane::start("killed-restored", &[]);
     let api = plane.api().await;
     let from = &saved.manifest.cluster.uid;
     let restore = Command::new(env!("CARGO_BIN_EXE_kubectl-backup"))

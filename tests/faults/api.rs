@@ -40,21 +40,30 @@ pub(crate) struct State {
     moved: bool,
     /// Objects that can't be read: `(kind, place)`, with an empty place for all of a kind.
     pub(crate) broken: Vec<(usize, String)>,
+    /// How long the API server takes to find out that an object can't be read: its webhook's timeout.
+    pub(crate) dawdles: Duration,
     /// Whether kinds that count for themselves are listed in an order of their own, too.
     pub(crate) unordered: bool,
     /// Whether a group's server is down.
     pub(crate) stale: bool,
+    /// Whether the API server registers its own groups, as it does since it has an aggregator.
+    pub(crate) registered: bool,
     /// Whether a new namespace is given a service account at once, as a controller does.
     pub(crate) appearing: bool,
     /// Whether the Job of any run has not ended.
     pub(crate) job_at_work: bool,
     /// Whether custom kinds have a status that is written on its own.
     pub(crate) statuses: bool,
+    /// How many objects lists asked for, by the request's name; not of those of metadata.
+    pub(crate) limits: BTreeMap<String, u32>,
+    /// Lists of the API's kinds that were answered at once, at most.
+    pub(crate) most_under_way: usize,
+    under_way: usize,
     seen: Vec<(String, usize)>,
     counts: BTreeMap<String, usize>,
     rules: Vec<Rule>,
-    /// From which request on, counted from the first of all, no API server is there, and for how long.
-    outage: Option<(usize, Duration)>,
+    /// From which request on, counted from the first of all, this happens to all of them, and for how long.
+    outage: Option<(usize, Duration, Fault)>,
     away_since: Option<tokio::time::Instant>,
     hook: Option<Hook>,
 }
@@ -73,11 +82,16 @@ impl Api {
             compacted: 0,
             moved: false,
             broken: Vec::new(),
+            dawdles: Duration::ZERO,
             unordered: false,
             stale: false,
+            registered: true,
             appearing: false,
             job_at_work: false,
             statuses: false,
+            limits: BTreeMap::new(),
+            most_under_way: 0,
+            under_way: 0,
             seen: Vec::new(),
             counts: BTreeMap::new(),
             rules: Vec::new(),
@@ -106,7 +120,12 @@ impl Api {
 
     /// Lets the API server be away for a while, from a request on, counted from the first of all.
     pub(crate) fn outage(&self, first: usize, length: Duration) {
-        self.state().outage = Some((first, length));
+        self.outage_of(first, length, Fault::Reset);
+    }
+
+    /// The same with another fault than refused connections.
+    pub(crate) fn outage_of(&self, first: usize, length: Duration, fault: Fault) {
+        self.state().outage = Some((first, length, fault));
     }
 
     /// Calls this at each request with its name and number, before anything happens.
@@ -135,6 +154,9 @@ impl Api {
         let asked = Asked::read(&parts);
         let (fault, answer) = {
             let mut state = self.state();
+            if let Some(limit) = asked.query.get("limit").filter(|_| !asked.metadata_only) {
+                state.limits.insert(asked.name.clone(), limit.parse()?);
+            }
             let fault = state.note(&asked.name);
             let before = match fault {
                 Some(Fault::Status(code) | Fault::StatusStalls(code)) => Some(refusal(code, "Injected")),
@@ -177,6 +199,12 @@ impl Api {
             _ => (),
         }
         let (code, retry_after, text) = answer;
+        if asked.query.contains_key("limit") {
+            let dawdles = self.state().enter(code);
+            tokio::task::yield_now().await;
+            tokio::time::sleep(dawdles).await;
+            self.state().under_way -= 1;
+        }
         let mut response = Response::builder().status(code);
         if let Some(seconds) = retry_after {
             response = response.header("retry-after", seconds);
@@ -247,6 +275,13 @@ impl Asked {
 }
 
 impl State {
+    /// A list is answered from now on, for so long.
+    fn enter(&mut self, code: u16) -> Duration {
+        self.under_way += 1;
+        self.most_under_way = self.most_under_way.max(self.under_way);
+        if code == 500 { self.dawdles } else { Duration::ZERO }
+    }
+
     /// Counts a request and says what goes wrong with it.
     fn note(&mut self, name: &str) -> Option<Fault> {
         let count = self.counts.entry(name.to_owned()).or_default();
@@ -256,11 +291,11 @@ impl State {
         if let Some(hook) = &self.hook {
             hook(name, number);
         }
-        if let Some((first, length)) = self.outage
+        if let Some((first, length, fault)) = self.outage
             && self.seen.len() > first
             && self.away_since.get_or_insert_with(tokio::time::Instant::now).elapsed() < length
         {
-            return Some(Fault::Reset);
+            return Some(fault);
         }
         let rule =
             self.rules.iter().find(|rule| rule.name == name && rule.number.is_none_or(|wanted| wanted == number));
@@ -272,7 +307,7 @@ impl State {
             "/api" => return ok(&self.discovery(|group| group.is_empty())),
             "/apis" => return ok(&self.discovery(|group| !group.is_empty())),
             "/version" => return ok(&json!({"gitVersion": "v1.36.3"})),
-            "/apis/apiregistration.k8s.io/v1/apiservices" => return ok(&api_services()),
+            "/apis/apiregistration.k8s.io/v1/apiservices" => return ok(&api_services(self.registered)),
             path if self.job_at_work && path.starts_with("/apis/batch/v1/namespaces/kubectl-backup/jobs/") => {
                 return ok(&json!({"metadata": {"name": "x"}, "status": {"active": 1}}));
             }
@@ -422,11 +457,18 @@ fn ok(value: &Value) -> Answer {
     (200, None, value.to_string())
 }
 
-/// The registrations of the aggregated APIs.
-fn api_services() -> Value {
-    let aggregated = KINDS.iter().filter(|kind| kind.own_counter);
-    let items =
-        aggregated.map(|kind| json!({"spec": {"group": kind.group, "version": "v1", "service": {"name": "own"}}}));
+/// How the API server registers what other servers serve, what it serves itself, and what definitions make.
+fn api_services(registered: bool) -> Value {
+    let item = |kind: &KindDef| {
+        let when = if kind.definition.is_some() { "true" } else { "onstart" };
+        let mut item = json!({"metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": when}},
+            "spec": {"group": kind.group, "version": "v1"}});
+        if kind.own_counter {
+            item = json!({"metadata": {}, "spec": {"group": kind.group, "version": "v1", "service": {"name": "own"}}});
+        }
+        item
+    };
+    let items = KINDS.iter().filter(|kind| registered || kind.own_counter).map(item);
     json!({"metadata": {}, "items": items.collect::<Vec<_>>()})
 }
 

@@ -2,8 +2,10 @@
 
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
+use crate::consistency::with_many_gauges;
 use crate::run::{Scope, Worker, assert_nothing_left, ending, folder, read_back};
 use kubectl_backup::report::Outcome;
+use std::time::Duration;
 
 const ONCE: &[Fault] = &[
     Fault::Status(429),
@@ -101,9 +103,11 @@ async fn an_empty_json_object_is_not_taken_for_an_empty_answer() {
 }
 
 /// Requests whose answer is needed for nothing but where a kind counts: the list itself says that again. Where nobody may
-/// list namespaces another kind is counted by.
+/// list namespaces another kind is counted by. What serves a kind matters only where it can't be listed.
 fn is_dispensable(name: &str, fault: Fault) -> bool {
-    name.ends_with(" revision") && (!name.contains("/namespaces revision") || matches!(fault, Fault::Status(403)))
+    name.ends_with("/apiservices")
+        || name.ends_with(" revision")
+            && (!name.contains("/namespaces revision") || matches!(fault, Fault::Status(403)))
 }
 
 /// Whether something that was not to be listed could be read by its name.
@@ -148,18 +152,72 @@ async fn no_backup_of_the_cluster_is_complete_without_an_answer() {
     no_backup_is_complete_without_an_answer(Scope::Cluster).await;
 }
 
+/// Away, too busy, or behind a proxy that has nobody to ask: longer than a restart of a single API server takes.
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_away_for_ten_seconds_costs_time_only() {
-    let (api, folder) = (Api::busy(), folder());
-    for (name, _) in requests(Scope::Shop).await {
-        for number in 0..3 {
-            api.fault(&name, Some(number), Fault::Reset);
+async fn an_api_server_that_is_away_for_a_while_costs_time_only() {
+    for fault in [Fault::Reset, Fault::RetryAfter(429), Fault::Status(503)] {
+        for first in 0..requests(Scope::Shop).await.len() {
+            let about = format!("{fault:?} from request {first} on");
+            let (api, folder) = (Api::busy(), folder());
+            api.outage_of(first, Duration::from_secs(100), fault);
+            let bucket = Bucket::new(folder.path()).await;
+            let result = Worker::default().back_up(&api, &bucket, Scope::Shop).await;
+            assert_eq!(ending(&result), "Complete", "{about}");
+            let backup = read_back(&api, &bucket, Scope::Shop, &about).await;
+            assert_eq!(backup.manifest.consistency.unpinned.len(), 1, "{about}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_come_back_is_given_up_in_minutes() {
+    let all = requests(Scope::Cluster).await.len();
+    for first in (0..all).step_by(5) {
+        let (api, folder) = (Api::busy(), folder());
+        api.outage(first, Duration::from_secs(1_000_000));
+        let bucket = Bucket::new(folder.path()).await;
+        let begun = tokio::time::Instant::now();
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_ne!(ending(&result), "Complete", "from request {first} on");
+        let taken = begun.elapsed().as_secs();
+        assert!((120..480).contains(&taken), "from request {first} on: {taken} s");
+    }
+}
+
+/// The API server breaks off an answer that takes 60 s: a slow bucket may make a page of large objects take many times as long.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_breaks_off_again_and_again_and_gets_further_is_read_to_its_end() {
+    // of three objects none, then some, then more
+    let cuts = [0, 0, 0, 60, 60, 60, 60, 90, 90, 90, 90];
+    for name in ["GET /api/v1/configmaps", "GET /api/v1/configmaps page 2", "GET /apis/own.example/v1/gauges"] {
+        let (api, folder) = (with_many_gauges(), folder());
+        for (number, percent) in cuts.into_iter().enumerate() {
+            api.fault(name, Some(number), Fault::BreaksOff(percent));
+        }
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), "Complete", "{name}");
+        let seen = api.seen();
+        assert!(seen.contains(&(name.to_owned(), cuts.len())), "{name}");
+        assert!(!seen.iter().any(|(name, _)| name.ends_with("/shop/configmaps")), "it isn't listed by namespace");
+        read_back(&api, &bucket, Scope::Cluster, name).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_large_objects_hold_fewer() {
+    let (api, folder) = (with_many_gauges(), folder());
+    let data = format!(r#""data":{{"x":"{}"}}"#, "x".repeat(200 * 1024));
+    for number in 0..4 {
+        api.state().world.put("secrets", Some("blog"), &format!("a-large-{number}"), "", &data);
+    }
     let bucket = Bucket::new(folder.path()).await;
-    let result = Worker::default().back_up(&api, &bucket, Scope::Shop).await;
-    assert_eq!(ending(&result), "Complete");
-    read_back(&api, &bucket, Scope::Shop, "away").await;
+    assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+    let state = api.state();
+    let limits = |name: &str| [name.to_owned(), format!("{name} page 1")].map(|name| state.limits[&name]);
+    assert_eq!(limits("GET /api/v1/secrets"), [500, 100]);
+    assert_eq!(limits("GET /api/v1/configmaps"), [500, 2000]);
+    assert_eq!(limits("GET /apis/own.example/v1/gauges"), [500, 500], "what isn't Kubernetes' may count its pages");
 }
 
 #[tokio::test(start_paused = true)]

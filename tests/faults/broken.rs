@@ -3,8 +3,11 @@
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
 use crate::run::{Backup, Scope, Worker, ending, folder, read_archive, read_back};
-use crate::world::kind;
+use crate::world::{World, kind};
+use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::rules::claims::VolumeData;
 use serde_json::Value;
+use std::time::Duration;
 
 const ORDERS: &str = "orders.shop.example";
 
@@ -102,14 +105,63 @@ async fn a_group_whose_server_is_down_is_named() {
     assert_eq!(subjects(&backup), ["stale.example/v1"]);
 }
 
+/// A cluster with so many namespaces more, in each of which is an order that can't be read, and nobody says so soon.
+fn with_a_silent_webhook(namespaces: usize) -> Api {
+    let mut world = World::full();
+    for number in 0..namespaces {
+        let name = format!("team-{number:03}");
+        world.put("namespaces", None, &name, "", r#""spec":{}"#);
+        world.put("orders", Some(&name), "first", "", r#""spec":{}"#);
+        world.put("secrets", Some(&name), "db", "", r#""data":{}"#);
+    }
+    let api = Api::new(world);
+    api.state().broken.push((kind("orders"), String::new()));
+    api.state().dawdles = Duration::from_secs(30);
+    api
+}
+
 #[tokio::test(start_paused = true)]
 async fn giving_up_on_a_broken_kind_takes_minutes_not_hours() {
-    let api = Api::busy();
-    api.state().broken.push((kind("orders"), String::new()));
+    let api = with_a_silent_webhook(300);
     let begun = tokio::time::Instant::now();
-    partial(&api, Scope::Cluster).await;
+    let backup = partial(&api, Scope::Cluster).await;
     let taken = begun.elapsed().as_secs();
-    assert!(taken < 120, "{taken} s");
+    // etcd keeps a revision for five minutes
+    assert!((120..300).contains(&taken), "{taken} s");
+    let problems = &backup.report.problems;
+    let (left, failed): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.subject.contains(" more "));
+    assert_eq!(left.len(), 1, "{problems:?}");
+    let number = 303 - failed.len();
+    assert_eq!(left[0].subject, format!("orders.shop.example in {number} more namespaces"));
+    assert!(left[0].message.contains("`team-0") && left[0].message.contains(" more\nhint: "), "{left:?}");
+    assert!(failed.iter().all(|problem| problem.subject.starts_with("orders.shop.example in namespace ")));
+    assert_eq!(count(&backup, "resources/secrets/"), 306, "the other kinds are whole");
+    assert_eq!(backup.manifest.consistency.unpinned.len(), 1, "and at the revision");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_split_is_listed_no_more_at_once_than_was_asked_for() {
+    for parallel in [1, 3] {
+        let (api, folder) = (with_a_silent_webhook(20), folder());
+        let bucket = Bucket::new(folder.path()).await;
+        let task = BackupTask { volumes: VolumeData::Skip, parallel: Some(parallel), ..BackupTask::default() };
+        assert_eq!(ending(&Worker::default().back_up_task(task, &api, &bucket).await), "Partial");
+        assert_eq!(api.state().most_under_way, parallel);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_died_since_discovery_is_one_problem() {
+    for code in [503, 502] {
+        let api = with_a_silent_webhook(0);
+        api.state().broken.clear();
+        api.fault("GET /apis/own.example/v1/gauges revision", None, Fault::Status(code));
+        api.fault("GET /apis/own.example/v1/gauges", None, Fault::Status(code));
+        for namespace in ["kube-system", "shop", "shop-dev", "blog"] {
+            api.fault(&format!("GET /apis/own.example/v1/namespaces/{namespace}/gauges"), None, Fault::Status(code));
+        }
+        assert_eq!(subjects(&partial(&api, Scope::Cluster).await), ["gauges.own.example"], "{code}");
+    }
 }
 
 /// The objects of one kind that were saved, with the versions that report and objects state.

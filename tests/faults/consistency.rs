@@ -29,15 +29,36 @@ async fn a_kind_that_counts_for_itself_is_listed_as_it_is_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_counter_that_cannot_be_asked_for_shows_in_the_list() {
-    let (api, folder) = (Api::busy(), folder());
-    api.fault("GET /apis/own.example/v1/gauges revision", None, Fault::Status(500));
-    let bucket = Bucket::new(folder.path()).await;
-    let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
-    assert_eq!(ending(&result), "Complete");
-    let unpinned = read_back(&api, &bucket, Scope::Cluster, "unasked").await.manifest.consistency.unpinned;
-    assert_eq!(unpinned.len(), 1, "{unpinned:?}");
-    assert!(unpinned[0].kind == GAUGES && unpinned[0].reason.contains("does not list at"), "{unpinned:?}");
+async fn a_counter_that_cannot_be_asked_for_is_not_trusted() {
+    let nobodys = "kubectl-backup-asks-for-the-revision";
+    let nothing = format!("GET /apis/own.example/v1/namespaces/{nobodys}/gauges revision metadata.name={nobodys}");
+    for (fails_too, reason) in [(false, "has a revision counter of its own"), (true, "could not be asked")] {
+        let (api, folder) = (Api::busy(), folder());
+        api.fault("GET /apis/own.example/v1/gauges revision", None, Fault::Status(500));
+        if fails_too {
+            api.fault(&nothing, None, Fault::Status(500));
+        }
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), "Complete");
+        assert!(api.seen().iter().any(|(name, _)| *name == nothing));
+        let unpinned = read_back(&api, &bucket, Scope::Cluster, reason).await.manifest.consistency.unpinned;
+        assert_eq!(unpinned.len(), 1, "{unpinned:?}");
+        assert!(unpinned[0].kind == GAUGES && unpinned[0].reason.contains(reason), "{unpinned:?}");
+        assert_eq!(unpinned[0].revision, "9");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_costs_its_kind_no_instant() {
+    for (broken, place) in [("secrets", "blog/db"), ("orders", ""), ("persistentvolumes", "volume-1")] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().broken.push((kind(broken), place.to_owned()));
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Partial");
+        let unpinned = read_back(&api, &bucket, Scope::Cluster, broken).await.manifest.consistency.unpinned;
+        assert_eq!(unpinned.iter().map(|one| one.kind.as_str()).collect::<Vec<_>>(), [GAUGES], "{broken}");
+    }
 }
 
 /// Lists at the revision, and their later pages.
@@ -113,7 +134,7 @@ async fn a_second_compaction_at_any_list_loses_nothing_that_stayed() {
 }
 
 /// A cluster whose kind of its own counter has two pages.
-fn with_many_gauges() -> Api {
+pub(crate) fn with_many_gauges() -> Api {
     let api = Api::busy();
     for name in ["a", "b", "c"] {
         api.state().world.put("gauges", Some("blog"), name, "", r#""value":1"#);
@@ -185,5 +206,36 @@ async fn a_compaction_while_a_kind_is_listed_namespace_by_namespace_begins_all_a
         assert_eq!(subjects, ["secrets in namespace blog"], "{name}");
         assert_eq!(choices(&api), 2, "{name}");
         assert!(backup.manifest.consistency.unpinned.iter().all(|unpinned| unpinned.kind == GAUGES), "{name}");
+    }
+}
+
+const NOVELTIES: &str = "GET /apis/novel.k8s.io/v1/novelties";
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_nothing_is_known_to_serve_is_saved_where_it_can_be_listed() {
+    for registered in [true, false] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().registered = registered;
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+        let backup = read_back(&api, &bucket, Scope::Cluster, "novel").await;
+        assert_eq!(backup.objects.keys().filter(|path| path.contains("novelties")).count(), 1, "{registered}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_kind_that_nothing_serves_may_be_gone_since_discovery() {
+    // the API server has it built in; it has no definition any more; something else is wrong with it
+    for (registered, code, outcome) in [(true, 404, "Partial"), (false, 404, "Complete"), (false, 403, "Partial")] {
+        let (api, folder) = (Api::busy(), folder());
+        api.state().registered = registered;
+        api.fault(&format!("{NOVELTIES} revision"), None, Fault::Status(code));
+        api.fault(NOVELTIES, None, Fault::Status(code));
+        let bucket = Bucket::new(folder.path()).await;
+        let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
+        assert_eq!(ending(&result), outcome, "{registered} {code}");
+        let report = read_archive(&bucket, "gone").await.report;
+        let subjects: Vec<&str> = report.problems.iter().map(|problem| problem.subject.as_str()).collect();
+        assert_eq!(subjects, if outcome == "Partial" { &["novelties.novel.k8s.io"][..] } else { &[] });
     }
 }

@@ -86,6 +86,8 @@ pub(crate) const KINDS: &[KindDef] = &[
         own_counter: true,
         ..NONE
     },
+    // of a later Kubernetes: built in, and unknown to this program
+    KindDef { group: "novel.k8s.io", kind: "Novelty", resource: "novelties", namespaced: true, ..NONE },
 ];
 
 impl KindDef {
@@ -158,6 +160,7 @@ impl World {
                 world.put("orders", Some(namespace), &format!("order-{number}"), "", r#""spec":{"items":[{}]}"#);
             }
         }
+        world.put("novelties", Some("shop"), "first", "", r#""spec":{}"#);
         world.put("gauges", Some("shop"), "pressure", "", r#""value":1.50"#);
         world.put("gauges", Some("blog"), "pressure", "", r#""value":2.0"#);
         world.put(

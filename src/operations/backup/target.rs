@@ -172,7 +172,7 @@ impl Target {
             Wanted::Cluster => None,
             Wanted::Namespaces(names) => names.first().map(String::as_str),
         };
-        let pin = pin::choose(cluster, reference, &self.kinds, task.consistency, within);
+        let pin = pin::choose(cluster, reference, &self.kinds, task.consistency, within, task.parallel);
         let pin = async { pin.await.context("choosing the revision") };
         let pin = until_cancelled(&context.cancel, pin).await?;
         events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));

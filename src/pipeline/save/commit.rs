@@ -52,11 +52,16 @@ pub async fn put_packed(
 /// back to see whose it is.
 ///
 /// # Errors
-/// The bucket's refusal: then there is no manifest, and what the attempt stored may be removed. [`Error::Unsure`] where
-/// nobody can tell: then it must stay.
+/// The bucket's refusal, or [`Error::ManifestTooLarge`]: then there is no manifest, and what the attempt stored may be
+/// removed. [`Error::Unsure`] where nobody can tell: then it must stay.
 pub async fn manifest(store: &dyn Store, manifest: &Manifest) -> Result<Committed, Error> {
     let key = manifest_key(&manifest.id);
-    let Err(error) = store.create(&key, Bytes::from(manifest.to_bytes()?)).await else { return Ok(Committed::Ours) };
+    let bytes = manifest.to_bytes()?;
+    if bytes.len() as u64 > MANIFEST_LIMIT {
+        let (id, namespaces) = (manifest.id.clone(), manifest.namespaces.len());
+        return Err(Error::ManifestTooLarge { id, bytes: bytes.len() as u64, namespaces });
+    }
+    let Err(error) = store.create(&key, Bytes::from(bytes)).await else { return Ok(Committed::Ours) };
     let unsure = |source: Error| Error::Unsure { id: manifest.id.clone(), source: Box::new(source) };
     // presence is asked by LIST: with rights limited to a prefix S3 may answer 403 to a GET of what isn't there
     match store.list(&key).await {
@@ -91,4 +96,42 @@ pub async fn discard(store: &dyn Store, id: &BackupId, attempt: &Attempt) -> Res
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Location;
+    use crate::id::Digest;
+    use serde_json::json;
+
+    fn manifest(namespaces: usize) -> Manifest {
+        let id = BackupId::parse("all-20261120-100000-k3fa").unwrap();
+        let file = |name: &str| json!({"key": format!("data/{id}/a1/{name}"), "size": 1, "sha256": Digest::of(b"")});
+        let names: Vec<String> = (0..namespaces).map(|number| format!("team-of-many-people-{number:030}")).collect();
+        let text = json!({
+            "format": "kubectl-backup/1", "id": id, "attempt": "a1", "cluster": {"uid": "u", "version": "v1.36.3"},
+            "scope": "namespaces", "namespaces": names, "startedAt": "2026-11-20T10:00:00Z", "endedAt": "2026-11-20T10:00:02Z",
+            "outcome": "Complete", "consistency": {"revision": "7", "skewSeconds": 0.0},
+            "counts": {"objects": 1, "bytes": 2, "problems": 0, "omissions": 0},
+            "files": {"objects": file("objects.tar.zst"), "index": file("index.jsonl.zst"), "report": file("report.json"), "log": file("log.jsonl.zst")},
+            "tool": "kubectl-backup 0.1.0"
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_nobody_would_read_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse_url(&format!("file://{}", folder.path().display())).unwrap();
+        let store = store::open(&location).await.unwrap();
+        let error = super::manifest(store.as_ref(), &manifest(20_000)).await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("20000 namespaces") && said.contains("hint: `kubectl backup cluster`"), "{said}");
+        assert!(store.list("").await.unwrap().is_empty());
+        // as many as Kubernetes is made for
+        assert!(matches!(super::manifest(store.as_ref(), &manifest(10_000)).await, Ok(Committed::Ours)));
+        let read = store.get(&manifest_key(&manifest(0).id), MANIFEST_LIMIT).await.unwrap();
+        assert_eq!(Manifest::read(&manifest(0).id, &read).unwrap().namespaces.len(), 10_000);
+    }
 }

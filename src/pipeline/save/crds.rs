@@ -1,7 +1,8 @@
 //! Compares the CustomResourceDefinitions that there are at the backup's revision with what discovery found before it
 //! was chosen. A kind that was defined in between is listed as well; one whose definition is gone by then had no objects
-//! left at the revision; a definition that is established and that discovery doesn't come to list means objects that
-//! nobody can list: a problem in the report, never silence.
+//! left at the revision, which only its list can prove (it answers 404): what serves a kind otherwise isn't always known.
+//! A definition that is established and that discovery doesn't come to list means objects that nobody can list: a problem
+//! in the report, never silence.
 
 use super::Saving;
 use crate::cluster::discover::Discovery;
@@ -23,8 +24,9 @@ const DISCOVERY_LAG: Duration = Duration::from_secs(10);
 pub(super) struct Difference {
     /// Kinds that were defined since discovery.
     pub(super) late: Vec<Kind>,
-    /// Kinds, by key, that are no longer defined at the revision.
-    pub(super) gone: BTreeSet<String>,
+    /// Kinds, by key, that have no definition at the revision, nor anything else that is known to serve them. They are
+    /// listed all the same, and are gone where they aren't served any more.
+    pub(super) doubtful: BTreeSet<String>,
 }
 
 /// Compares. That it can't be done is a problem in the report.
@@ -50,16 +52,14 @@ pub(super) async fn compare(saving: &Saving<'_>) -> Result<Difference, Error> {
     };
     let undefined = undefined(&defined, served);
     if !undefined.is_empty() {
-        match saving.cluster.aggregated().await {
-            Ok(aggregated) => {
-                let gone = undefined.into_iter().filter(|kind| !aggregated.contains(&kind.api_version()));
-                difference.gone = gone.map(Kind::key).collect();
+        match saving.cluster.undefined_groups().await {
+            Ok(groups) => {
+                let doubtful = undefined.into_iter().filter(|kind| !groups.contains(&kind.api_version()));
+                difference.doubtful = doubtful.map(Kind::key).collect();
             }
-            Err(error) => not_compared(saving, &error),
+            // then one that isn't served any more is a problem
+            Err(error) => tracing::warn!(%error, "what serves kinds without a definition is not known"),
         }
-    }
-    for key in &difference.gone {
-        saving.events.note(format!("`{key}` was deleted since discovery: nothing of it is left at the revision"));
     }
     let asked = |key: &&String| !saving.request.chosen.passes_over(key);
     for key in unserved(&defined, served).into_iter().filter(asked) {

@@ -1,7 +1,6 @@
 //! One list with all that is tried before it becomes a problem in the report: read on after a compaction, or in another
-//! version where the kind's own stops being served, and namespace by namespace where the API server can't give the whole
-//! or doesn't want to, so that one broken object (a Secret that can't be decrypted, a resource whose conversion webhook is
-//! dead) costs one namespace.
+//! version where the kind's own stops being served, and namespace by namespace ([`super::split`]) where the API server can't
+//! give the whole or doesn't want to.
 
 use super::frames::Frames;
 use super::list::{self, Choice, Item, ListTask, Listed};
@@ -11,34 +10,35 @@ use crate::pipeline::Error;
 use crate::report::Problem;
 use crate::resource::Kind;
 
-/// How often a page is asked for when the list of all namespaces has failed already as often as makes sense.
-const TRIES_EACH: u32 = 3;
-
 /// Decides on an item of a list.
 pub(super) type Choose<'c> = dyn Fn(&Item<'_>, &str) -> Choice + Sync + 'c;
 
 /// What becomes of a list's items.
 #[derive(Clone, Copy)]
-struct Taker<'t> {
-    choose: &'t Choose<'t>,
-    frames: &'t Frames,
+pub(super) struct Taker<'t> {
+    pub(super) choose: &'t Choose<'t>,
+    pub(super) frames: &'t Frames,
 }
 
 /// Where a list broke off, or is to go on.
 #[derive(Default)]
-struct Place {
+pub(super) struct Place {
     /// As [`Listed::last`].
-    last: String,
+    pub(super) last: String,
     /// As [`Listed::unordered`].
-    unordered: bool,
+    pub(super) unordered: bool,
 }
 
 impl Saving<'_> {
     /// Makes one list. That it fails is a problem in the report, unless nothing more can be had from the run.
     pub(super) async fn list(&self, task: &ListTask, frames: &Frames, choose: &Choose<'_>) -> Result<(), Error> {
         let (taker, mut place) = (Taker { choose, frames }, Place::default());
-        match self.served(task, taker, &mut place).await {
+        let turn = self.turn().await;
+        let result = self.served(task, taker, &mut place).await;
+        drop(turn);
+        match result {
             Ok(()) => (),
+            Err(error) if place.last.is_empty() && self.is_gone(task, &error) => self.note_gone(&task.kind),
             Err(error) if self.ends_run(&error) => return Err(error),
             Err(error) if task.may_be_split() && self.is_worth_splitting(&error) && !place.unordered => {
                 self.by_namespace(task, taker, &error, &place.last).await?;
@@ -56,7 +56,7 @@ impl Saving<'_> {
 
     /// Makes a list from a place on. Where the version of the kind isn't served any more, which somebody may change at any
     /// time, it goes on at that place in a version that is.
-    async fn served(&self, task: &ListTask, taker: Taker<'_>, place: &mut Place) -> Result<(), Error> {
+    pub(super) async fn served(&self, task: &ListTask, taker: Taker<'_>, place: &mut Place) -> Result<(), Error> {
         let gone = match self.noted(task, taker, place).await {
             Err(error) if is_not_found(&error) && !place.unordered => error,
             other => return other,
@@ -125,47 +125,8 @@ impl Saving<'_> {
         Ok(())
     }
 
-    /// Lists what is missing of a kind whose list broke off at `last`, namespace by namespace.
-    async fn by_namespace(&self, task: &ListTask, taker: Taker<'_>, broken: &Error, last: &str) -> Result<(), Error> {
-        self.events.note(format!("{broken}; it is listed namespace by namespace"));
-        let namespaces = match self.namespaces().await {
-            Ok(namespaces) => namespaces,
-            Err(error) if self.ends_run(&error) => return Err(error),
-            Err(_) => {
-                self.problem(task, broken);
-                return Ok(());
-            }
-        };
-        // `last` is the place of an item, or empty; what comes before it was looked at
-        let begun = last.split_once('/').map(|(namespace, _)| namespace);
-        let (mut lists, mut refused) = (0, Vec::new());
-        for namespace in namespaces {
-            if begun.is_some_and(|begun| namespace != begun && format!("{namespace}/") < format!("{begun}/")) {
-                continue;
-            }
-            let own = ListTask { tries: TRIES_EACH, namespace: Some(namespace.clone()), ..task.clone() };
-            let mut place = Place::default();
-            if begun == Some(namespace.as_str()) {
-                last.clone_into(&mut place.last);
-            }
-            match self.served(&own, taker, &mut place).await {
-                Err(error) if self.ends_run(&error) => return Err(error),
-                Err(error) if is_forbidden(&error) => refused.push((own, error)),
-                Err(error) => self.problem(&own, &error),
-                Ok(()) => (),
-            }
-            lists += 1;
-        }
-        match refused.as_slice() {
-            // a kind that may be listed nowhere is one problem, however many namespaces there are
-            all if all.len() == lists && is_forbidden(broken) => self.problem(task, broken),
-            some => some.iter().for_each(|(own, error)| self.problem(own, error)),
-        }
-        Ok(())
-    }
-
     /// The namespaces whose objects are saved, at the backup's revision.
-    async fn namespaces(&self) -> Result<Vec<String>, Error> {
+    pub(super) async fn namespaces(&self) -> Result<Vec<String>, Error> {
         if let Wanted::Namespaces(names) = self.request.wanted {
             return Ok(names.iter().cloned().collect());
         }
@@ -188,8 +149,22 @@ impl Saving<'_> {
         is_broken(error) || (is_forbidden(error) && matches!(self.request.wanted, Wanted::Namespaces(_)))
     }
 
+    /// Whether a kind was deleted since discovery: nothing serves it, and nothing defined it at the revision.
+    fn is_gone(&self, task: &ListTask, error: &Error) -> bool {
+        is_not_found(error) && self.gathered().doubtful.contains(&task.kind.key())
+    }
+
+    /// Says so, once.
+    fn note_gone(&self, kind: &Kind) {
+        let key = kind.key();
+        self.gathered().pin.unpinned.remove(&key);
+        if self.gathered().gone.insert(key.clone()) {
+            self.events.note(format!("`{key}` was deleted since discovery: nothing of it is left at the revision"));
+        }
+    }
+
     /// Whether nothing more can be had from the run after this.
-    fn ends_run(&self, error: &Error) -> bool {
+    pub(super) fn ends_run(&self, error: &Error) -> bool {
         match error {
             Error::Cluster(_) => error.is_expired() && self.request.restart_when_compacted,
             Error::NotFound(_) => false,
@@ -197,7 +172,7 @@ impl Saving<'_> {
         }
     }
 
-    fn problem(&self, task: &ListTask, error: &Error) {
+    pub(super) fn problem(&self, task: &ListTask, error: &Error) {
         let subject = match (&task.namespace, &task.name) {
             (Some(namespace), _) => format!("{} in namespace {namespace}", task.kind),
             (None, Some(name)) => format!("{} {name}", task.kind),
@@ -233,7 +208,7 @@ impl ListTask {
     }
 }
 
-fn is_forbidden(error: &Error) -> bool {
+pub(super) fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Cluster(error) if error.code() == Some(403))
 }
 
@@ -242,11 +217,12 @@ fn is_not_found(error: &Error) -> bool {
     matches!(error, Error::Cluster(error) if error.is_not_found())
 }
 
-/// Whether a list failed in a way that a smaller one may not: something in it can't be read.
+/// Whether a list failed in a way that a smaller one may not: something in it can't be read. Who has no time (503) for two
+/// minutes, as the server of an aggregated API that has just died, has none for a part either.
 fn is_broken(error: &Error) -> bool {
     match error {
         Error::Cluster(error) => match error {
-            cluster::Error::Api { status, .. } => status.code >= 500,
+            cluster::Error::Api { status, .. } => status.code >= 500 && status.code != 503,
             cluster::Error::Transport { .. } | cluster::Error::Timeout { .. } | cluster::Error::Answer { .. } => true,
             cluster::Error::Connect { .. } => false,
         },

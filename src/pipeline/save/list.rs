@@ -1,6 +1,7 @@
 //! Lists one kind, page by page, cuts its items out of the stream, and fills frames with those that are selected.
 
 use super::frames::{Filling, Frames};
+use super::page_size::PageSize;
 use crate::archive::frame::Object;
 use crate::cluster::items::Items;
 use crate::cluster::list::{ListMeta, Page};
@@ -11,13 +12,12 @@ use crate::rules::Labels;
 use crate::runtime::Reading;
 use bytes::Bytes;
 use futures::Stream;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-/// Objects in a page. Measured best between 250 and 2000 (a page more is a round trip more); memory doesn't follow it.
-const PAGE: u32 = 2000;
-/// How often a page is opened again after it broke off in the middle.
+/// How often a page is opened that breaks off in the middle and doesn't get further than before: the API server breaks off
+/// what takes us 60 s, as it may where the bucket is slow, and what was looked at already takes no time.
 const PAGE_TRIES: u32 = 5;
 
 /// What of an item the backup itself needs to know.
@@ -35,14 +35,21 @@ pub(super) struct Item<'a> {
 pub(super) struct ItemMeta<'a> {
     #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_empty")]
     pub(super) namespace: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_empty")]
     uid: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_empty")]
     resource_version: Cow<'a, str>,
     #[serde(borrow, default)]
     pub(super) labels: Labels<'a>,
+}
+
+/// A text, or `null` as some aggregated APIs write what they have not.
+fn or_empty<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Text<'a>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
 }
 
 /// What to do with an item.
@@ -89,6 +96,8 @@ pub(super) struct Listed {
     /// Whether an item came out of that order, so that nobody can tell what a list would still have given that broke
     /// off. The API servers of aggregated APIs may do that.
     pub(super) unordered: bool,
+    /// Items that came and their bytes, whatever became of them; those of a page that was read again, again.
+    pub(super) came: (u64, u64),
     /// What was left out, by rule.
     pub(super) omitted: BTreeMap<&'static str, u64>,
     /// Objects that the flags leave out.
@@ -175,7 +184,9 @@ async fn all_pages<C: Chooser>(
 ) -> Result<(), Error> {
     let passed_over = listed.last.clone();
     let mut token = String::new();
+    let mut size = PageSize::new(revision.is_some());
     loop {
+        let (objects, bytes) = listed.came;
         let page = Page {
             kind: &task.kind,
             namespace: task.namespace.as_deref(),
@@ -183,10 +194,11 @@ async fn all_pages<C: Chooser>(
             token: &token,
             name: task.name.as_deref(),
             selector: task.selector.as_deref(),
-            limit: PAGE,
+            limit: size.next(),
             tries: task.tries,
         };
         let meta = whole_page(cluster, &page, frame, listed, chooser, &passed_over).await?;
+        size.note(listed.came.0 - objects, listed.came.1 - bytes);
         if token.is_empty() {
             listed.revision = meta.resource_version;
         }
@@ -210,10 +222,15 @@ async fn whole_page<C: Chooser>(
     let mut tried = 0;
     loop {
         tried += 1;
+        let before = seen.len();
         let mut open = OpenPage { kind: page.kind, frame, chooser, listed, seen: &mut seen, passed_over, position: 0 };
         // what fails before the first byte was tried often enough by then
         let items = cluster.open_page(page).await?;
-        match read_page(items, &mut open).await {
+        let read = read_page(items, &mut open).await;
+        if seen.len() > before {
+            tried = 1;
+        }
+        match read {
             Ok(meta) => return Ok(meta),
             Err(error) if tried == PAGE_TRIES => return Err(error),
             // it broke off, or a proxy's words stand in it
@@ -240,6 +257,8 @@ async fn read_page<C: Chooser>(
 impl<C: Chooser> OpenPage<'_, '_, C> {
     fn item(&mut self, json: &str) -> Result<(), Error> {
         self.position += 1;
+        self.listed.came.0 += 1;
+        self.listed.came.1 += json.len() as u64;
         let item: Item<'_> = serde_json::from_str(json).map_err(|_| self.invalid())?;
         if !self.seen.is_new(self.position, &item.metadata) {
             return Ok(());
@@ -288,6 +307,11 @@ fn place_of(meta: &ItemMeta<'_>) -> String {
 }
 
 impl Seen {
+    /// Items that were used.
+    fn len(&self) -> u64 {
+        if self.pinned { self.items } else { self.names.len() as u64 }
+    }
+
     /// Whether an item was not used yet; notes it.
     fn is_new(&mut self, position: u64, meta: &ItemMeta<'_>) -> bool {
         if self.pinned {
@@ -297,5 +321,21 @@ impl Seen {
         } else {
             self.names.insert(format!("{}/{}", meta.namespace, meta.name))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_item_has_not_may_be_null() {
+        for (namespace, expected) in [("", ""), (r#","namespace":null"#, ""), (r#","namespace":"shop""#, "shop")] {
+            let json = format!(r#"{{"metadata":{{"name":"a\u0062","uid":null,"resourceVersion":"7"{namespace}}}}}"#);
+            let item: Item<'_> = serde_json::from_str(&json).unwrap();
+            assert_eq!((&*item.metadata.name, &*item.metadata.namespace, &*item.metadata.uid), ("ab", expected, ""));
+            assert!(matches!(item.metadata.resource_version, Cow::Borrowed("7")), "nothing is copied");
+        }
+        assert!(serde_json::from_str::<Item<'_>>(r#"{"metadata":{"name":null}}"#).is_err());
     }
 }

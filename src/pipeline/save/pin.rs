@@ -2,7 +2,8 @@
 //!
 //! Resource versions are comparable only within one store. So every kind is asked for its own newest revision between
 //! two readings of a reference kind's: a kind whose answer falls between them counts with the same etcd; one whose
-//! answer doesn't (an aggregated API, a kind with an etcd of its own) is listed as it is and named in the manifest.
+//! answer doesn't (an aggregated API, a kind with an etcd of its own) is listed as it is and named in the manifest, and so is
+//! one that doesn't answer: what counts for itself may fall between two of the others' revisions by chance.
 
 use crate::archive::manifest::Unpinned;
 use crate::cluster::list::ListMeta;
@@ -47,13 +48,14 @@ impl Pin {
     }
 }
 
-/// Kinds asked at once.
+/// Kinds asked at once, where nobody wants fewer.
 const AT_ONCE: usize = 8;
 /// Kinds that nobody gives an etcd of their own, one of which is the reference where namespaces may not be listed.
 const OTHER_REFERENCES: [&str; 3] = ["configmaps", "serviceaccounts", "secrets"];
 
 /// Chooses a revision for these kinds, where one is asked for. `reference` is a kind that is always in the main etcd, such
-/// as namespaces; `within`, a namespace in which to ask for the revisions of kinds of which no more may be listed.
+/// as namespaces; `within`, a namespace in which to ask for the revisions of kinds of which no more may be listed; `at_once`,
+/// how many kinds to ask at a time.
 ///
 /// # Errors
 /// When the reference kind can't be listed.
@@ -63,9 +65,10 @@ pub async fn choose(
     kinds: &[Kind],
     demand: Demand,
     within: Option<&str>,
+    at_once: Option<usize>,
 ) -> Result<Pin, Error> {
     match demand {
-        Demand::Exact => exact(cluster, reference, kinds, within).await,
+        Demand::Exact => exact(cluster, reference, kinds, within, at_once.unwrap_or(AT_ONCE)).await,
         Demand::Relaxed => Ok(relaxed(kinds)),
     }
 }
@@ -82,6 +85,21 @@ async fn newest(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<
         (Err(error), Some(_)) if error.is_forbidden() && kind.namespaced => cluster.newest(kind, within).await,
         (result, _) => result,
     }
+}
+
+/// The same of a kind that need not be the reference: where it can't be had since something in the list can't be read (a
+/// Secret that can't be decrypted, a conversion webhook that is dead), a list without objects still says the revision.
+async fn newest_of_any(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<ListMeta, Error> {
+    match newest(cluster, kind, within).await {
+        Err(error) if !is_told_by_list(&error) => cluster.newest_of_nothing(kind, within).await.map_err(|_| error),
+        other => other,
+    }
+}
+
+/// Whether the list of a kind whose revision can't be asked for fails like that as well, and is reported: what isn't served
+/// any more and what may not be listed.
+fn is_told_by_list(error: &Error) -> bool {
+    error.is_forbidden() || error.is_not_found()
 }
 
 /// The reference's newest revision; where it may not be listed, that of another kind that is always in the main etcd.
@@ -103,14 +121,20 @@ async fn first<'a>(
     Err(refused)
 }
 
-async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind], within: Option<&str>) -> Result<Pin, Error> {
+async fn exact(
+    cluster: &Cluster,
+    reference: &Kind,
+    kinds: &[Kind],
+    within: Option<&str>,
+    at_once: usize,
+) -> Result<Pin, Error> {
     let (reference, before) = first(cluster, reference, kinds, within).await?;
     let mut answers: Vec<(Kind, Result<ListMeta, Error>)> = stream::iter(kinds.to_vec())
         .map(|kind| async move {
-            let answer = newest(cluster, &kind, within).await;
+            let answer = newest_of_any(cluster, &kind, within).await;
             Ok::<_, Error>((kind, answer))
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(at_once.max(1))
         .try_collect()
         .await?;
     let after = newest(cluster, reference, within).await?.resource_version;
@@ -124,15 +148,16 @@ async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind], within: Opti
         if let Some(more) = answer.as_ref().ok().and_then(|newest| newest.remaining) {
             pin.sizes.insert(kind.key(), more);
         }
-        let answer = answer.map(|newest| newest.resource_version);
-        let shares = match (&answer, bounds) {
-            (Ok(revision), Some((low, high))) => number(revision).is_some_and(|n| (low..=high).contains(&n)),
-            // the list itself will fail and be reported; nothing is known of its counter
-            (Err(_), _) => true,
-            (_, None) => false,
-        };
-        if !shares {
-            pin.release(&kind, "its API has a revision counter of its own", answer.unwrap_or_default());
+        match answer {
+            Ok(newest) => {
+                let is_between =
+                    |(low, high)| number(&newest.resource_version).is_some_and(|n| (low..=high).contains(&n));
+                if !bounds.is_some_and(is_between) {
+                    pin.release(&kind, "its API has a revision counter of its own", newest.resource_version);
+                }
+            }
+            Err(error) if bounds.is_some() && is_told_by_list(&error) => (),
+            Err(_) => pin.release(&kind, "its API could not be asked for its newest revision", String::new()),
         }
     }
     Ok(pin)
