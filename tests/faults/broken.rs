@@ -2,8 +2,11 @@
 
 use crate::api::{Api, Fault};
 use crate::bucket::Bucket;
-use crate::run::{Backup, Scope, Worker, ending, folder, read_back};
+use crate::run::{Backup, Scope, Worker, ending, folder, read_archive, read_back};
 use crate::world::kind;
+use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::rules::claims::VolumeData;
+use kubectl_backup::rules::selection::Selection;
 
 async fn partial(api: &Api, scope: Scope) -> Backup {
     let folder = folder();
@@ -81,6 +84,19 @@ async fn a_broken_object_in_another_namespace_costs_nothing() {
     let result = Worker::default().back_up(&api, &bucket, Scope::Shop).await;
     assert_eq!(ending(&result), "Complete");
     read_back(&api, &bucket, Scope::Shop, "elsewhere").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_object_in_a_namespace_that_is_left_out_costs_nothing() {
+    let (api, folder) = (Api::busy(), folder());
+    api.state().broken.push((kind("secrets"), "blog/db".to_owned()));
+    let bucket = Bucket::new(folder.path()).await;
+    let selection = Selection { exclude_namespaces: vec!["blog".to_owned()], ..Selection::default() };
+    let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
+    assert_eq!(ending(&Worker::default().back_up_task(task, &api, &bucket).await), "Complete");
+    let backup = read_archive(&bucket, "left out").await;
+    assert_eq!(count(&backup, "resources/secrets/"), 4, "those of the two other namespaces");
+    assert!(!api.seen().iter().any(|(name, _)| name.contains("/namespaces/blog/secrets")), "nor is it asked for");
 }
 
 #[tokio::test(start_paused = true)]
