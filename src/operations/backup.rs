@@ -1,5 +1,6 @@
 //! `ns` and `cluster`: discover, run pre hooks, choose the revision, save, run post hooks, commit.
 
+pub(super) mod places;
 pub(super) mod target;
 
 use super::hooks::{Around, HookReport};
@@ -10,7 +11,7 @@ use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
-use crate::pipeline::save::{self, KindReport, Saved, pin};
+use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, pin};
 use crate::pipeline::{Error, sweep, until_cancelled, until_settled};
 use crate::report::{ExitCode, Omission, Outcome, Phase, Problem};
 use crate::rules::claims::VolumeData;
@@ -21,6 +22,7 @@ use crate::volumes::snapshot::{Options, Request, Snapshots};
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
+use places::Places;
 use serde::{Deserialize, Serialize};
 use target::Target;
 use tokio::sync::mpsc;
@@ -100,7 +102,7 @@ pub struct Report {
 pub struct Resolved {
     /// The kinds that were listed, by key.
     pub kinds: Vec<String>,
-    /// The namespaces that `--exclude-namespace` left out.
+    /// The namespaces that `--exclude-namespace` or their labels left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub excluded_namespaces: Vec<String>,
 }
@@ -194,9 +196,11 @@ impl Attempt<'_> {
             events.phase(Phase::Saving);
             self.saved(target, snapshots).await
         };
-        let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
+        let Places { wanted, chosen, .. } = &target.places;
+        let around = Around::new(task.hooks, wanted, chosen, &target.kinds, cluster, context, events);
         let (saved, hooks) = around.run(saving).await;
-        let (mut saved, objects_at) = saved?;
+        let (mut saved, places, objects_at) = saved?;
+        target.settle(places, task.hooks, events);
         let waiting = async {
             snapshots.wait(saved.counts).await;
             Ok::<_, Error>(())
@@ -230,13 +234,18 @@ impl Attempt<'_> {
     }
 
     /// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
-    /// the way, all kinds start again once at a new one. Answers with the time of the revision, too.
-    async fn saved(&self, target: &Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<(Saved, Timestamp)> {
+    /// the way, all kinds start again once at a new one. Answers with the namespaces at the revision and its time, too.
+    async fn saved(
+        &self,
+        target: &Target,
+        snapshots: &mut Snapshots<'_>,
+    ) -> anyhow::Result<(Saved, Places, Timestamp)> {
         let Self { id, task, cluster, store, context, .. } = *self;
         let events = &context.events;
-        let mut request = target.request(id, task, context);
+        let mut restart_when_compacted = true;
         loop {
-            let pin = target.pin(task, cluster, context, events).await?;
+            let (pin, places) = target.begin(task, cluster, context, events).await?;
+            let request = SaveRequest { restart_when_compacted, ..target.request(&places, id, task, context) };
             let read_at = (context.now)();
             let (found, claims) = mpsc::unbounded_channel();
             let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
@@ -245,11 +254,11 @@ impl Attempt<'_> {
                 Ok(())
             });
             match tokio::try_join!(objects, volumes) {
-                Err(error) if request.restart_when_compacted && error.is_expired() => {
+                Err(error) if restart_when_compacted && error.is_expired() => {
                     events.note("the revision was compacted on the way; starting again at a new one");
-                    request.restart_when_compacted = false;
+                    restart_when_compacted = false;
                 }
-                other => return Ok((other?.0, read_at)),
+                other => return Ok((other?.0, places, read_at)),
             }
         }
     }

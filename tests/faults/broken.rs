@@ -104,7 +104,7 @@ async fn where_the_namespaces_cannot_be_listed_either_the_kind_is_named() {
     let api = Api::busy();
     api.state().broken.push((kind("secrets"), "blog/db".to_owned()));
     api.fault("GET /api/v1/namespaces names", None, Fault::Status(500));
-    assert_eq!(subjects(&partial(&api, Scope::Cluster).await), ["secrets"]);
+    assert_eq!(subjects(&partial(&api, Scope::Cluster).await), ["secrets", "namespaces"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ mod diff;
 mod existing;
 mod import;
 mod kill;
+mod namespaces;
 mod pages;
 mod restore;
 mod run;

@@ -222,7 +222,7 @@ async fn a_count_of_another_revision_or_none_is_not_told() {
 #[tokio::test(start_paused = true)]
 async fn namespaces_that_are_named_need_not_be_listed() {
     let api = Api::new(World::full());
-    for name in ["", " names", " revision", " metadata.name=shop"] {
+    for name in ["", " names", " revision", " metadata.name=shop", " names metadata.name=shop"] {
         api.fault(&format!("GET /api/v1/namespaces{name}"), None, Fault::Status(403));
     }
     let backup = selected(&api, Selection::of_namespaces(vec!["shop".to_owned()])).await;

@@ -136,7 +136,10 @@ impl Saving<'_> {
         }
     }
 
-    /// The rule that leaves an object out, if one does. Who names an object means it, whatever its labels say.
+    /// The rule that leaves an object out, if one does. Who names an object means it, whatever its labels say; a namespace
+    /// whose label excludes it is left out with all that is in it, or not at all ([`Chosen::among`]).
+    ///
+    /// [`Chosen::among`]: crate::rules::selection::Chosen::among
     pub(super) fn omitted(
         &self,
         kind: &Kind,
@@ -144,7 +147,8 @@ impl Saving<'_> {
         meta: &ItemMeta<'_>,
         is_named: bool,
     ) -> Option<&'static str> {
-        let by_label = if is_named { None } else { selection::excluded_by_label(&meta.labels) };
+        let heeds_label = !is_named && !kind.is("namespaces");
+        let by_label = if heeds_label { selection::excluded_by_label(&meta.labels) } else { None };
         by_label.or_else(|| {
             selection::never_backed_up_object(kind, namespace, &meta.labels, self.request.install_namespace)
         })
