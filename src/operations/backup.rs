@@ -141,6 +141,25 @@ pub(super) struct Standing {
     pub(super) ours: bool,
 }
 
+/// What one pass of the lists gave.
+struct Pass {
+    saved: Saved,
+    /// The namespaces at the revision.
+    places: Places,
+    /// When the revision was chosen.
+    read_at: Timestamp,
+    /// Seconds from before that until the last list was done.
+    seconds: f64,
+}
+
+impl Pass {
+    /// Seconds that what is saved is apart at most, but for volumes: where a kind is not at the revision, it was listed
+    /// at some time until the last list was done.
+    fn skew(&self) -> f64 {
+        if self.saved.pin.unpinned.is_empty() { 0.0 } else { self.seconds }
+    }
+}
+
 /// One worker's try, with what all of its steps need.
 struct Attempt<'a> {
     id: &'a BackupId,
@@ -199,7 +218,9 @@ impl Attempt<'_> {
         let Places { wanted, chosen, .. } = &target.places;
         let around = Around::new(task.hooks, wanted, chosen, &target.kinds, cluster, context, events);
         let (saved, hooks) = around.run(saving).await;
-        let (mut saved, places, objects_at) = saved?;
+        let pass = saved?;
+        let (objects_at, skew) = (pass.read_at, pass.skew());
+        let Pass { mut saved, places, .. } = pass;
         target.settle(places, task.hooks, events);
         let waiting = async {
             snapshots.wait(saved.counts).await;
@@ -207,7 +228,7 @@ impl Attempt<'_> {
         };
         until_cancelled(cancel, waiting).await?;
         target.volumes = snapshots.ended();
-        target.volumes_skew = snapshots.skew(objects_at);
+        target.skew_seconds = snapshots.skew(objects_at).max(skew);
         target.hooks = hooks.reports;
         target.problems.extend(hooks.problems);
         target.omissions.extend(hooks.omissions);
@@ -234,31 +255,34 @@ impl Attempt<'_> {
     }
 
     /// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
-    /// the way, all kinds start again once at a new one. Answers with the namespaces at the revision and its time, too.
-    async fn saved(
-        &self,
-        target: &Target,
-        snapshots: &mut Snapshots<'_>,
-    ) -> anyhow::Result<(Saved, Places, Timestamp)> {
+    /// the way, all kinds start again once at a new one.
+    async fn saved(&self, target: &Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<Pass> {
         let Self { id, task, cluster, store, context, .. } = *self;
         let events = &context.events;
         let mut restart_when_compacted = true;
         loop {
+            let began = (context.now)();
             let (pin, places) = target.begin(task, cluster, context, events).await?;
             let request = SaveRequest { restart_when_compacted, ..target.request(&places, id, task, context) };
             let read_at = (context.now)();
             let (found, claims) = mpsc::unbounded_channel();
-            let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
+            let objects = Box::pin(async {
+                let saved = save::objects(cluster, store, &request, pin, found, events, &context.cancel).await?;
+                Ok((saved, seconds_between(began, (context.now)())))
+            });
             let volumes = Box::pin(async {
                 snapshots.start(claims).await;
-                Ok(())
+                Ok::<_, Error>(())
             });
             match tokio::try_join!(objects, volumes) {
                 Err(error) if restart_when_compacted && error.is_expired() => {
                     events.note("the revision was compacted on the way; starting again at a new one");
                     restart_when_compacted = false;
                 }
-                other => return Ok((other?.0, places, read_at)),
+                other => {
+                    let ((saved, seconds), ()) = other?;
+                    return Ok(Pass { saved, places, read_at, seconds });
+                }
             }
         }
     }
@@ -267,7 +291,7 @@ impl Attempt<'_> {
     async fn manifest(&self, target: &Target, saved: Saved) -> anyhow::Result<Manifest> {
         let Self { id, task, context, started, .. } = *self;
         let ended = (context.now)();
-        let seconds = (ended - started).total(jiff::Unit::Second).unwrap_or_default();
+        let seconds = seconds_between(started, ended);
         let counts = Counts {
             objects: saved.counts.objects,
             bytes: saved.counts.bytes,
@@ -296,7 +320,7 @@ impl Attempt<'_> {
             log: self.put("log.jsonl.zst", self.log.take()?).await?,
         };
         let unpinned: Vec<_> = saved.pin.unpinned.into_values().collect();
-        let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds }.max(target.volumes_skew);
+        let skew_seconds = target.skew_seconds;
         Ok(Manifest {
             format: FORMAT.to_owned(),
             requires: Vec::new(),
@@ -332,4 +356,8 @@ impl Attempt<'_> {
         let put = commit::put_file(self.store, self.id, &self.context.attempt, name, bytes);
         put.await.with_context(|| format!("storing {name}"))
     }
+}
+
+fn seconds_between(began: Timestamp, ended: Timestamp) -> f64 {
+    (ended - began).total(jiff::Unit::Second).unwrap_or_default()
 }

@@ -188,3 +188,20 @@ async fn a_compaction_while_a_kind_is_listed_namespace_by_namespace_begins_all_a
         assert!(backup.manifest.consistency.unpinned.iter().all(|unpinned| unpinned.kind == GAUGES), "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_at_the_revision_is_as_far_from_it_as_the_lists_took() {
+    let begun = |slow: &'static str| async move {
+        let (api, folder) = (Api::busy(), folder());
+        api.fault(slow, None, Fault::Slow);
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+        let backup = read_back(&api, &bucket, Scope::Cluster, slow).await;
+        (backup.manifest.consistency.skew_seconds, backup.report.seconds)
+    };
+    // what comes before the revision is chosen, as hooks do, is not between them
+    let (skew, whole) = begun("GET /apis").await;
+    assert!(whole > 1000.0 && skew < 10.0, "{skew} of {whole} s");
+    let (skew, whole) = begun("GET /apis/own.example/v1/gauges").await;
+    assert!(skew > 200.0 && skew <= whole, "{skew} of {whole} s");
+}

@@ -33,7 +33,8 @@ pub(in crate::operations) struct Target {
     pub(in crate::operations) omissions: Vec<Omission>,
     pub(in crate::operations) hooks: Vec<HookReport>,
     pub(in crate::operations) volumes: Ended,
-    pub(in crate::operations) volumes_skew: f64,
+    /// Seconds that what is saved is apart at most, snapshots included.
+    pub(in crate::operations) skew_seconds: f64,
 }
 
 impl Target {
@@ -57,7 +58,7 @@ impl Target {
             omissions: Vec::new(),
             hooks: Vec::new(),
             volumes: Ended::default(),
-            volumes_skew: 0.0,
+            skew_seconds: 0.0,
         };
         target.name_stale(&discovery.stale, events);
         let stale = discovery.stale;
