@@ -174,6 +174,7 @@ pub async fn objects(
     match result {
         Ok(()) => until_settled(cancel, saving.finish(files)).await,
         Err(error) => {
+            saving.withdraw(&error);
             files.abort().await;
             Err(error)
         }
@@ -260,6 +261,13 @@ impl<'a> Saving<'a> {
     fn tell(&self, problem: Problem) {
         self.events.send(Event::Problem(problem.clone()));
         self.gathered().problems.push(problem);
+    }
+
+    /// Takes back what was told where all starts again after this error: the next pass tells what it meets.
+    fn withdraw(&self, error: &Error) {
+        if error.is_expired() && self.request.restart_when_compacted {
+            self.events.withdraw(std::mem::take(&mut self.gathered().problems));
+        }
     }
 
     /// Compresses frames on threads of their own, and gives them their places in whatever order they get done.
