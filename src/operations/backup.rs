@@ -240,6 +240,8 @@ impl Attempt<'_> {
         events.phase(Phase::Committing);
         events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
         let manifest = until_settled(cancel, self.manifest(target, saved)).await?;
+        let stored = commit::check_stored(store, &manifest, self.started, (context.now)());
+        until_cancelled(cancel, stored).await.context("looking at what is stored")?;
         if cancel.is_cancelled() {
             return Err(Error::Cancelled.into());
         }

@@ -72,8 +72,9 @@ impl Places {
             Err(error) if error.is_expired() => return Err(error.into()),
             Err(error) => {
                 let message = format!("those at the backup's revision are not known, only those before it: {error}");
-                let problem = Problem { subject: "namespaces".to_owned(), message };
-                return Ok(Self { problems: vec![problem], ..self.clone() });
+                let mut known = self.clone();
+                known.problems.push(Problem { subject: "namespaces".to_owned(), message });
+                return Ok(known);
             }
             Ok(there) => there,
         };
