@@ -226,7 +226,8 @@ impl<'a> Saving<'a> {
         let difference = crds::compare(self).await?;
         let there = self.request.kinds.iter().filter(|kind| !difference.gone.contains(&kind.key()));
         let kinds: Vec<Kind> = there.cloned().chain(difference.late).collect();
-        self.list_all(select::own_lists(&kinds, self.request), frames).await?;
+        let tasks = select::own_lists(&kinds, self.request, &self.gathered().pin.sizes);
+        self.list_all(tasks, frames).await?;
         self.check_found()?;
         others::count(self).await;
         if self.finds_needs() { closure::cluster_scoped(self, frames).await } else { Ok(()) }

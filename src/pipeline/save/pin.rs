@@ -5,7 +5,6 @@
 //! answer doesn't (an aggregated API, a kind with an etcd of its own) is listed as it is and named in the manifest.
 
 use crate::archive::manifest::Unpinned;
-use crate::cluster::list::ListMeta;
 use crate::cluster::{Cluster, Error};
 use crate::resource::Kind;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -30,7 +29,7 @@ pub struct Pin {
     pub revision: Option<String>,
     /// The kinds that can't be read at it, by key, with the reason.
     pub unpinned: BTreeMap<String, Unpinned>,
-    /// How many objects kinds have, by key, about and where their API says so: the longest list is begun first.
+    /// How many objects kinds have in all namespaces, by key, about and where their API says so to who may list them all.
     pub sizes: BTreeMap<String, u64>,
 }
 
@@ -76,11 +75,21 @@ fn relaxed(kinds: &[Kind]) -> Pin {
     pin
 }
 
+/// What a kind says of itself.
+struct Newest {
+    revision: String,
+    /// How many objects there are in all namespaces, where that can be known.
+    objects: Option<u64>,
+}
+
 /// What a kind's newest list says; of its objects in one namespace where only these may be listed.
-async fn newest(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<ListMeta, Error> {
+async fn newest(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<Newest, Error> {
     match (cluster.newest(kind, None).await, within) {
-        (Err(error), Some(_)) if error.is_forbidden() && kind.namespaced => cluster.newest(kind, within).await,
-        (result, _) => result,
+        (Err(error), Some(_)) if error.is_forbidden() && kind.namespaced => {
+            let of_one = cluster.newest(kind, within).await?;
+            Ok(Newest { revision: of_one.resource_version, objects: None })
+        }
+        (of_all, _) => of_all.map(|list| Newest { objects: list.objects(), revision: list.resource_version }),
     }
 }
 
@@ -93,11 +102,11 @@ async fn first<'a>(
 ) -> Result<(&'a Kind, String), Error> {
     let refused = match newest(cluster, reference, within).await {
         Err(error) if error.is_forbidden() => error,
-        other => return other.map(|newest| (reference, newest.resource_version)),
+        other => return other.map(|newest| (reference, newest.revision)),
     };
     for kind in kinds.iter().filter(|kind| OTHER_REFERENCES.iter().any(|key| kind.is(key))) {
         if let Ok(newest) = newest(cluster, kind, within).await {
-            return Ok((kind, newest.resource_version));
+            return Ok((kind, newest.revision));
         }
     }
     Err(refused)
@@ -105,7 +114,7 @@ async fn first<'a>(
 
 async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind], within: Option<&str>) -> Result<Pin, Error> {
     let (reference, before) = first(cluster, reference, kinds, within).await?;
-    let mut answers: Vec<(Kind, Result<ListMeta, Error>)> = stream::iter(kinds.to_vec())
+    let mut answers: Vec<(Kind, Result<Newest, Error>)> = stream::iter(kinds.to_vec())
         .map(|kind| async move {
             let answer = newest(cluster, &kind, within).await;
             Ok::<_, Error>((kind, answer))
@@ -113,7 +122,7 @@ async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind], within: Opti
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
-    let after = newest(cluster, reference, within).await?.resource_version;
+    let after = newest(cluster, reference, within).await?.revision;
     answers.sort_by(|a, b| a.0.cmp(&b.0));
     let mut pin = Pin { revision: Some(after.clone()), ..Pin::default() };
     let bounds = number(&before).zip(number(&after));
@@ -121,10 +130,9 @@ async fn exact(cluster: &Cluster, reference: &Kind, kinds: &[Kind], within: Opti
         pin.revision = None;
     }
     for (kind, answer) in answers {
-        if let Some(more) = answer.as_ref().ok().and_then(|newest| newest.remaining) {
-            pin.sizes.insert(kind.key(), more);
-        }
-        let answer = answer.map(|newest| newest.resource_version);
+        let size = answer.as_ref().ok().and_then(|newest| newest.objects);
+        pin.sizes.extend(size.map(|size| (kind.key(), size)));
+        let answer = answer.map(|newest| newest.revision);
         let shares = match (&answer, bounds) {
             (Ok(revision), Some((low, high))) => number(revision).is_some_and(|n| (low..=high).contains(&n)),
             // the list itself will fail and be reported; nothing is known of its counter
