@@ -109,9 +109,13 @@ pub struct JobSettings {
     pub audience: Option<String>,
     /// Seconds after which a finished Job and its status go; `None`: 86,400.
     pub ttl_seconds_after_finished: Option<i32>,
-    /// Seconds a Job may run in all; `None`: 86,400.
+    /// Seconds a Job may run in all, at most [`LONGEST_RUN`]; `None`: that.
     pub active_deadline_seconds: Option<i64>,
 }
+
+/// Seconds that a Job may run at most: 20 hours. What a run stored that never became a backup is swept after a day, so none
+/// may come near that.
+pub const LONGEST_RUN: i64 = 20 * 3600;
 
 /// Why a configuration or a location can't be used.
 #[derive(Debug, thiserror::Error)]

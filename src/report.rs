@@ -172,6 +172,8 @@ pub enum Event {
     },
     /// Something could not be done.
     Problem(Problem),
+    /// What was told as a problem is none so far: what it is about is done anew.
+    Withdrawn(Problem),
     /// Worth a line in the log.
     Note {
         /// The line.
@@ -202,6 +204,11 @@ impl Events {
     /// Tells that a phase begins.
     pub fn phase(&self, phase: Phase) {
         self.send(Event::Phase { phase });
+    }
+
+    /// Takes back what was told as problems.
+    pub fn withdraw(&self, problems: impl IntoIterator<Item = Problem>) {
+        problems.into_iter().for_each(|problem| self.send(Event::Withdrawn(problem)));
     }
 
     /// Tells a line for the log.

@@ -210,6 +210,7 @@ fn log(event: &Event) {
         Event::Phase { phase } => tracing::info!("phase {phase}"),
         Event::Progress { .. } => (),
         Event::Problem(problem) => tracing::warn!("{}: {}", problem.subject, problem.message),
+        Event::Withdrawn(problem) => tracing::info!("done anew: {}: {}", problem.subject, problem.message),
         Event::Note { message } => tracing::info!("{message}"),
     }
 }

@@ -42,6 +42,7 @@ fn wrong_usage_exits_with_2() {
         &["list", "--install-namespace", "A_b"],
         &["ns", "a", "--local", "--wait=false"],
         &["ns", "a", "--timeout", "soon"],
+        &["ns", "a", "--volume-timeout", "17h"],
         &["restore", "latest", "--dry-run", "maybe"],
     ] {
         let error = parsed(words).unwrap_err();

@@ -28,6 +28,10 @@ impl Told {
             Event::Phase { phase } => self.phase = phase,
             Event::Progress { counts } => self.counts = counts,
             Event::Problem(problem) => return self.problems.push(problem),
+            Event::Withdrawn(problem) => {
+                let told = self.problems.iter().position(|told| *told == problem);
+                return told.map_or((), |at| _ = self.problems.remove(at));
+            }
             Event::Note { message } => return tracing::info!("{}", safe(&message)),
         }
         self.progress.status(self.phase, self.counts);

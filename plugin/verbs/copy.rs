@@ -6,8 +6,9 @@ use crate::failure::Failure;
 use crate::run::{self, Manner, Run};
 use crate::screen::{Color, print, tell};
 use crate::session::Session;
-use crate::text::{count, duration, safe, size, took};
+use crate::text::{count, safe, size, took};
 use crate::verbs::list::outcome_color;
+use crate::verbs::volumes::timeout;
 use anyhow::Context as _;
 use kubectl_backup::id::BackupQuery;
 use kubectl_backup::operations::Verb;
@@ -47,8 +48,8 @@ pub(crate) struct Args {
     /// while they are copied, by whoever enters --to
     #[arg(long, value_name = "ACCOUNT", value_parser = account)]
     pub(crate) share_with_account: Option<String>,
-    /// How long to wait for copied snapshots [default: 6h]
-    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "copy_to_region")]
+    /// How long to wait for copied snapshots, 16h at most [default: 6h]
+    #[arg(long, value_name = "DURATION", value_parser = timeout, requires = "copy_to_region")]
     pub(crate) volume_timeout: Option<Duration>,
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "name",

@@ -156,6 +156,9 @@ fn told(event: &Event) -> String {
         Event::Phase { phase } => format!(" INFO phase {phase}"),
         Event::Progress { counts } => format!(" INFO {} objects", counts.objects),
         Event::Problem(problem) => format!(" WARN {}: {}", safe(&problem.subject), safe(&problem.message)),
+        Event::Withdrawn(problem) => {
+            format!(" INFO done anew: {}: {}", safe(&problem.subject), safe(&problem.message))
+        }
         Event::Note { message } => format!(" INFO {}", safe(message)),
     }
 }

@@ -48,8 +48,8 @@ pub(crate) struct BackupArgs {
     /// while they complete); needs `init --hooks`
     #[arg(long, conflicts_with = "volumes")]
     freeze: bool,
-    /// How long to wait for snapshots [default: 6h]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// How long to wait for snapshots, 16h at most [default: 6h]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     volume_timeout: Option<Duration>,
 }
 
@@ -63,6 +63,17 @@ impl BackupArgs {
             freeze: self.freeze,
             timeout_seconds: self.volume_timeout.map_or(default.timeout_seconds, |time| time.as_secs()),
         }
+    }
+}
+
+/// Reads `--volume-timeout`.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(snapshot::LONGEST_WAIT);
+    match duration(text)? {
+        time if time > most => Err(format!(
+            "`{text}` is too long: a run may take 20h in all, and waits for snapshots 16h at most; with --wait-volumes=false they complete by themselves"
+        )),
+        time => Ok(time),
     }
 }
 

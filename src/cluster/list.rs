@@ -81,6 +81,13 @@ pub struct ListMeta {
     pub remaining: Option<u64>,
 }
 
+impl ListMeta {
+    /// How many objects there are, about, where this is said of a page of one; `None` where the API server doesn't count.
+    pub fn objects(&self) -> Option<u64> {
+        if self.token.is_empty() { Some(1) } else { self.remaining.map(|more| more + 1) }
+    }
+}
+
 /// What a metadata-only list tells of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {

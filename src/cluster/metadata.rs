@@ -11,6 +11,14 @@ use serde::de::IgnoredAny;
 /// Objects in a page.
 const PAGE: u32 = 2000;
 
+/// What is listed.
+struct Which<'a> {
+    kind: &'a Kind,
+    namespace: Option<&'a str>,
+    name: Option<&'a str>,
+    revision: Option<&'a str>,
+}
+
 impl Cluster {
     /// Lists the newest state of a kind and keeps what `pick` makes of each object's JSON, which has its metadata for
     /// certain and the rest perhaps. Starts once more when the list's revision is compacted on the way.
@@ -23,23 +31,34 @@ impl Cluster {
         namespace: Option<&str>,
         pick: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        match self.picked(kind, namespace, &pick).await {
-            Err(error) if error.is_expired() => self.picked(kind, namespace, &pick).await,
+        let which = Which { kind, namespace, name: None, revision: None };
+        match self.picked(&which, &pick).await {
+            Err(error) if error.is_expired() => self.picked(&which, &pick).await,
             other => other,
         }
     }
 
-    async fn picked<T>(
+    /// The same of the state that a kind had at a revision; `name`: of the one object of that name.
+    ///
+    /// # Errors
+    /// The API server's answer, or the connection's failure after all tries; 410 where the revision is no longer kept.
+    pub async fn pick_at<T>(
         &self,
         kind: &Kind,
-        namespace: Option<&str>,
-        pick: &impl Fn(&str) -> Option<T>,
+        name: Option<&str>,
+        revision: &str,
+        pick: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
+        self.picked(&Which { kind, namespace: None, name, revision: Some(revision) }, &pick).await
+    }
+
+    async fn picked<T>(&self, which: &Which<'_>, pick: &impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
         let _reading = Reading::new();
         let mut kept = Vec::new();
         let mut token = String::new();
         loop {
-            let page = Page { token: &token, ..Page::first(kind, namespace, PAGE) };
+            let Which { kind, namespace, name, revision } = *which;
+            let page = Page { token: &token, name, revision, ..Page::first(kind, namespace, PAGE) };
             let call = Call { accept: METADATA, ..page.call() };
             let (picked, meta) = self.retried(page.tries, || self.picked_of_page(&call, pick)).await?;
             kept.extend(picked);

@@ -261,9 +261,12 @@ pub(super) fn toleration(toleration: &Value) -> Check {
 }
 
 /// A number of seconds.
-pub(super) fn seconds(seconds: Option<i64>, least: i64) -> Check {
+pub(super) fn seconds(seconds: Option<i64>, least: i64, most: i64) -> Check {
     match seconds {
         Some(seconds) if seconds < least => refuse(format!("`{seconds}` is too small: at least {least}")),
+        Some(seconds) if seconds > most => refuse(format!(
+            "`{seconds}` is too large: at most {most}, as what a run stored is swept after a day if it never became a backup"
+        )),
         _ => Ok(()),
     }
 }

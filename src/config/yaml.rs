@@ -1,6 +1,6 @@
 //! The configuration as YAML. Parsing is strict: a misspelt field would otherwise be a setting that silently isn't.
 
-use super::{Config, Error, JobSettings, Location, Place, address, check};
+use super::{Config, Error, JobSettings, LONGEST_RUN, Location, Place, address, check};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -154,8 +154,8 @@ impl JobSettings {
         self.annotations.keys().try_for_each(|key| check::qualified_key(key)).map_err(at("annotations"))?;
         self.env.keys().try_for_each(|name| check::env_name(name)).map_err(at("env"))?;
         let seconds = self.ttl_seconds_after_finished.map(i64::from);
-        check::seconds(seconds, 0).map_err(at("ttlSecondsAfterFinished"))?;
-        check::seconds(self.active_deadline_seconds, 1).map_err(at("activeDeadlineSeconds"))
+        check::seconds(seconds, 0, i64::MAX).map_err(at("ttlSecondsAfterFinished"))?;
+        check::seconds(self.active_deadline_seconds, 1, LONGEST_RUN).map_err(at("activeDeadlineSeconds"))
     }
 }
 

@@ -102,7 +102,7 @@ impl Cause {
             Self::Evicted => "the node was short of something or drained; the job tries again by itself",
             Self::Crashed => "`kubectl backup logs` shows what it said last",
             Self::Verdict => "`kubectl backup logs` shows why",
-            Self::Deadline => "raise `job.activeDeadlineSeconds` in `kubectl-backup-config`",
+            Self::Deadline => "raise `job.activeDeadlineSeconds` in `kubectl-backup-config`, to 72000 at most",
             Self::Suspended => "`kubectl describe job` shows who suspended it",
         }
     }

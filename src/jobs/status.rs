@@ -101,6 +101,13 @@ impl Status {
                     self.problems.push(tidy(problem));
                 }
             }
+            Event::Withdrawn(problem) => {
+                self.problems_total = self.problems_total.saturating_sub(1);
+                let problem = tidy(problem);
+                if let Some(at) = self.problems.iter().position(|told| *told == problem) {
+                    self.problems.remove(at);
+                }
+            }
             Event::Note { .. } => return,
         }
         self.updated_at = now;
@@ -240,6 +247,19 @@ mod tests {
         let json = status.to_json();
         assert!(json.len() <= STATUS_LIMIT, "{}", json.len());
         assert_eq!(Status::parse(&json, &status.id).unwrap().problems_total, 1000);
+    }
+
+    #[test]
+    fn what_is_done_anew_is_no_problem_any_more() {
+        let (mut status, long) = (status(), "x".repeat(2 * TEXT_LIMIT));
+        let told = [problem("kept"), problem("a\nb"), problem(&long), problem("kept")];
+        told.iter().for_each(|event| status.take(event, Timestamp::UNIX_EPOCH));
+        for event in &told[..3] {
+            let Event::Problem(problem) = event else { continue };
+            status.take(&Event::Withdrawn(problem.clone()), Timestamp::UNIX_EPOCH);
+        }
+        let kept: Vec<&str> = status.problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!((kept, status.problems_total), (vec!["kept"], 1));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::api::{Deed, optional};
 use super::error::Error;
 use super::{APP, CONTAINER, MANAGER, READER, RUN_FOLDER, SUBMISSION, TASK_LIMIT, VERB_LABEL, WRITER};
 use crate::aws::{OTHER_KEYS, OTHER_STS, OTHER_TOKEN};
-use crate::config::{JobSettings, Location, Place};
+use crate::config::{JobSettings, LONGEST_RUN, Location, Place};
 use crate::id::{BackupId, Digest};
 use crate::rules::marks;
 use k8s_openapi::api::batch::v1::Job;
@@ -151,7 +151,7 @@ pub fn job<T: Serialize + ?Sized>(spec: &JobSpec<'_, T>) -> Result<Value, Error>
         "backoffLimit": 3,
         "completions": 1,
         "parallelism": 1,
-        "activeDeadlineSeconds": settings.active_deadline_seconds.unwrap_or(DAY),
+        "activeDeadlineSeconds": settings.active_deadline_seconds.unwrap_or(LONGEST_RUN),
         "ttlSecondsAfterFinished": ttl,
         "podFailurePolicy": failure_policy(),
         "template": template,

@@ -1,5 +1,6 @@
 //! `ns` and `cluster`: discover, run pre hooks, choose the revision, save, run post hooks, commit.
 
+pub(super) mod places;
 pub(super) mod target;
 
 use super::hooks::{Around, HookReport};
@@ -10,7 +11,7 @@ use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupId;
 use crate::pipeline::save::commit::{self, Committed};
-use crate::pipeline::save::{self, KindReport, Saved, pin};
+use crate::pipeline::save::{self, KindReport, SaveRequest, Saved, pin};
 use crate::pipeline::{Error, sweep, until_cancelled, until_settled};
 use crate::report::{ExitCode, Omission, Outcome, Phase, Problem};
 use crate::rules::claims::VolumeData;
@@ -21,6 +22,7 @@ use crate::volumes::snapshot::{Options, Request, Snapshots};
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
+use places::Places;
 use serde::{Deserialize, Serialize};
 use target::Target;
 use tokio::sync::mpsc;
@@ -100,7 +102,7 @@ pub struct Report {
 pub struct Resolved {
     /// The kinds that were listed, by key.
     pub kinds: Vec<String>,
-    /// The namespaces that `--exclude-namespace` left out.
+    /// The namespaces that `--exclude-namespace` or their labels left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub excluded_namespaces: Vec<String>,
 }
@@ -137,6 +139,25 @@ pub(super) struct Standing {
     pub(super) manifest: Manifest,
     /// Whether this worker has written it.
     pub(super) ours: bool,
+}
+
+/// What one pass of the lists gave.
+struct Pass {
+    saved: Saved,
+    /// The namespaces at the revision.
+    places: Places,
+    /// When the revision was chosen.
+    read_at: Timestamp,
+    /// Seconds from before that until the last list was done.
+    seconds: f64,
+}
+
+impl Pass {
+    /// Seconds that what is saved is apart at most, but for volumes: where a kind is not at the revision, it was listed
+    /// at some time until the last list was done.
+    fn skew(&self) -> f64 {
+        if self.saved.pin.unpinned.is_empty() { 0.0 } else { self.seconds }
+    }
 }
 
 /// One worker's try, with what all of its steps need.
@@ -194,16 +215,20 @@ impl Attempt<'_> {
             events.phase(Phase::Saving);
             self.saved(target, snapshots).await
         };
-        let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
+        let Places { wanted, chosen, .. } = &target.places;
+        let around = Around::new(task.hooks, wanted, chosen, &target.kinds, cluster, context, events);
         let (saved, hooks) = around.run(saving).await;
-        let (mut saved, objects_at) = saved?;
+        let pass = saved?;
+        let (objects_at, skew) = (pass.read_at, pass.skew());
+        let Pass { mut saved, places, .. } = pass;
+        target.settle(places, task.hooks, events);
         let waiting = async {
             snapshots.wait(saved.counts).await;
             Ok::<_, Error>(())
         };
         until_cancelled(cancel, waiting).await?;
         target.volumes = snapshots.ended();
-        target.volumes_skew = snapshots.skew(objects_at);
+        target.skew_seconds = snapshots.skew(objects_at).max(skew);
         target.hooks = hooks.reports;
         target.problems.extend(hooks.problems);
         target.omissions.extend(hooks.omissions);
@@ -215,6 +240,8 @@ impl Attempt<'_> {
         events.phase(Phase::Committing);
         events.note(format!("saved {} objects of {} kinds", saved.counts.objects, saved.kinds.len()));
         let manifest = until_settled(cancel, self.manifest(target, saved)).await?;
+        let stored = commit::check_stored(store, &manifest, self.started, (context.now)());
+        until_cancelled(cancel, stored).await.context("looking at what is stored")?;
         if cancel.is_cancelled() {
             return Err(Error::Cancelled.into());
         }
@@ -230,26 +257,34 @@ impl Attempt<'_> {
     }
 
     /// Saves at one revision, where that is asked for, and begins the snapshots meanwhile. When the revision is compacted on
-    /// the way, all kinds start again once at a new one. Answers with the time of the revision, too.
-    async fn saved(&self, target: &Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<(Saved, Timestamp)> {
+    /// the way, all kinds start again once at a new one.
+    async fn saved(&self, target: &Target, snapshots: &mut Snapshots<'_>) -> anyhow::Result<Pass> {
         let Self { id, task, cluster, store, context, .. } = *self;
         let events = &context.events;
-        let mut request = target.request(id, task, context);
+        let mut restart_when_compacted = true;
         loop {
-            let pin = target.pin(task, cluster, context, events).await?;
+            let began = (context.now)();
+            let (pin, places) = target.begin(task, cluster, context, events).await?;
+            let request = SaveRequest { restart_when_compacted, ..target.request(&places, id, task, context) };
             let read_at = (context.now)();
             let (found, claims) = mpsc::unbounded_channel();
-            let objects = Box::pin(save::objects(cluster, store, &request, pin, found, events, &context.cancel));
+            let objects = Box::pin(async {
+                let saved = save::objects(cluster, store, &request, pin, found, events, &context.cancel).await?;
+                Ok((saved, seconds_between(began, (context.now)())))
+            });
             let volumes = Box::pin(async {
                 snapshots.start(claims).await;
-                Ok(())
+                Ok::<_, Error>(())
             });
             match tokio::try_join!(objects, volumes) {
-                Err(error) if request.restart_when_compacted && error.is_expired() => {
+                Err(error) if restart_when_compacted && error.is_expired() => {
                     events.note("the revision was compacted on the way; starting again at a new one");
-                    request.restart_when_compacted = false;
+                    restart_when_compacted = false;
                 }
-                other => return Ok((other?.0, read_at)),
+                other => {
+                    let ((saved, seconds), ()) = other?;
+                    return Ok(Pass { saved, places, read_at, seconds });
+                }
             }
         }
     }
@@ -258,7 +293,7 @@ impl Attempt<'_> {
     async fn manifest(&self, target: &Target, saved: Saved) -> anyhow::Result<Manifest> {
         let Self { id, task, context, started, .. } = *self;
         let ended = (context.now)();
-        let seconds = (ended - started).total(jiff::Unit::Second).unwrap_or_default();
+        let seconds = seconds_between(started, ended);
         let counts = Counts {
             objects: saved.counts.objects,
             bytes: saved.counts.bytes,
@@ -287,7 +322,7 @@ impl Attempt<'_> {
             log: self.put("log.jsonl.zst", self.log.take()?).await?,
         };
         let unpinned: Vec<_> = saved.pin.unpinned.into_values().collect();
-        let skew_seconds = if unpinned.is_empty() { 0.0 } else { seconds }.max(target.volumes_skew);
+        let skew_seconds = target.skew_seconds;
         Ok(Manifest {
             format: FORMAT.to_owned(),
             requires: Vec::new(),
@@ -323,4 +358,8 @@ impl Attempt<'_> {
         let put = commit::put_file(self.store, self.id, &self.context.attempt, name, bytes);
         put.await.with_context(|| format!("storing {name}"))
     }
+}
+
+fn seconds_between(began: Timestamp, ended: Timestamp) -> f64 {
+    (ended - began).total(jiff::Unit::Second).unwrap_or_default()
 }

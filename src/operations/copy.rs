@@ -20,6 +20,7 @@ use crate::volumes::life::Regions;
 use crate::volumes::record::{Snapshot, VolumeCopy};
 use anyhow::Context as _;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ pub async fn run(
     }
     task.copying_account()?;
     context.events.phase(Phase::Reading);
+    let began = (context.now)();
     let to = store::open_other(&task.to).await?;
     let manifest = until_cancelled(&context.cancel, find(&task.query, cluster, store)).await?;
     let mut result = CopyResult {
@@ -114,7 +116,7 @@ pub async fn run(
         shared_with: None,
         notes: Vec::new(),
     };
-    let copying = Copying { task, from: store, to: to.as_ref(), context };
+    let copying = Copying { task, from: store, to: to.as_ref(), context, began };
     if let Some(there) = until_cancelled(&context.cancel, standing(to.as_ref(), &manifest.id)).await? {
         same(&manifest, &there, to.as_ref(), task).await?;
         until_cancelled(&context.cancel, Box::pin(copying.shared_for_good(&manifest, &mut result))).await?;
@@ -176,6 +178,8 @@ async fn same(manifest: &Manifest, there: &Manifest, to: &dyn Store, task: &Copy
 async fn commit_copy(copying: &Copying<'_>, copied: &Manifest) -> anyhow::Result<()> {
     let (to, context) = (copying.to, copying.context);
     context.events.phase(Phase::Committing);
+    let stored = commit::check_stored(to, copied, copying.began, (context.now)());
+    until_cancelled(&context.cancel, stored).await.context("looking at what is stored")?;
     let committed =
         until_settled(&context.cancel, commit::manifest(to, copied)).await.context("writing the manifest")?;
     match committed {
@@ -202,6 +206,7 @@ struct Copying<'a> {
     from: &'a dyn Store,
     to: &'a dyn Store,
     context: &'a Context,
+    began: Timestamp,
 }
 
 impl Copying<'_> {

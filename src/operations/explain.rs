@@ -2,13 +2,14 @@
 //! named.
 
 use super::backup::BackupTask;
+use super::backup::places::Places;
 use super::backup::target::Target;
 use super::hooks::{Around, NamedHook};
 use super::{Context, Done};
 use crate::archive::packed::Packed;
 use crate::cluster::Cluster;
 use crate::id::BackupId;
-use crate::pipeline::save::{self, Seen, Wanted};
+use crate::pipeline::save::{self, SaveRequest, Seen, Wanted};
 use crate::pipeline::until_cancelled;
 use crate::report::{ExitCode, Omission, Outcome, Phase, Problem};
 use crate::resource::Kind;
@@ -62,19 +63,20 @@ pub async fn run(id: &BackupId, task: &BackupTask, cluster: &Cluster, context: &
     events.phase(Phase::Discovering);
     let mut target = until_cancelled(&context.cancel, Target::discover(&task.selection, cluster, events)).await?;
     events.phase(Phase::Planning);
-    let around = Around::new(task.hooks, &target.wanted, &target.chosen, &target.kinds, cluster, context, events);
+    let Places { wanted, chosen, .. } = &target.places;
+    let around = Around::new(task.hooks, wanted, chosen, &target.kinds, cluster, context, events);
     let named = async { Ok::<_, crate::pipeline::Error>(around.named().await) };
     let (hooks, mut found) = until_cancelled(&context.cancel, named).await?;
-    let mut request = target.request(id, task, context);
-    let seen = loop {
-        let pin = target.pin(task, cluster, context, events).await?;
+    let mut restart_when_compacted = true;
+    let (seen, places) = loop {
+        let (pin, places) = target.begin(task, cluster, context, events).await?;
+        let request = SaveRequest { restart_when_compacted, ..target.request(&places, id, task, context) };
         match Box::pin(save::look(cluster, &request, pin, events, &context.cancel)).await {
-            Err(error) if request.restart_when_compacted && error.is_expired() => {
-                request.restart_when_compacted = false
-            }
-            other => break other?,
+            Err(error) if restart_when_compacted && error.is_expired() => restart_when_compacted = false,
+            other => break (other?, places),
         }
     };
+    target.settle(places, false, events);
     let taken = taken(&target, &seen);
     let (mut problems, mut omissions) = (seen.problems, seen.omissions);
     problems.append(&mut target.problems);
@@ -110,9 +112,9 @@ fn taken(target: &Target, seen: &Seen) -> Vec<Taken> {
 
 /// Why objects of a kind are taken that were asked for.
 fn why(target: &Target, key: &str) -> String {
-    let is_namespaces = matches!(target.wanted, Wanted::Namespaces(_));
+    let is_namespaces = matches!(target.places.wanted, Wanted::Namespaces(_));
     let kind = target.kinds.iter().find(|kind| kind.is(key));
-    let narrowed = |kind: &Kind| target.chosen.reason(kind);
+    let narrowed = |kind: &Kind| target.places.chosen.reason(kind);
     match (kind, is_namespaces) {
         (Some(kind), true) if kind.is("namespaces") => "asked for".to_owned(),
         (Some(kind), true) => narrowed(kind).unwrap_or_else(|| "in the namespaces".to_owned()),

@@ -68,6 +68,16 @@ pub enum Error {
         /// How many namespaces it names.
         namespaces: usize,
     },
+    /// What a run stored is not there any more.
+    #[error(
+        "`{key}` that this run stored is {found}, so there is no backup: a run that takes about a day has its data swept by others, as garbage\nhint: make smaller backups, or wait less for snapshots (`--volume-timeout`)"
+    )]
+    Swept {
+        /// What is missing.
+        key: String,
+        /// What is there instead.
+        found: String,
+    },
     /// What runs is not what was approved.
     #[error(
         "the plan has changed: approved was {approved}, now it is {found}\nhint: look at the plan again with `--dry-run=client`"

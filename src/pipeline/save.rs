@@ -179,6 +179,7 @@ pub async fn objects(
     match result {
         Ok(()) => until_settled(cancel, saving.finish(files)).await,
         Err(error) => {
+            saving.withdraw(&error);
             files.abort().await;
             Err(error)
         }
@@ -235,7 +236,8 @@ impl<'a> Saving<'a> {
         let difference = crds::compare(self).await?;
         self.gathered().doubtful = difference.doubtful;
         let kinds: Vec<Kind> = self.request.kinds.iter().cloned().chain(difference.late).collect();
-        self.list_all(select::own_lists(&kinds, self.request), frames).await?;
+        let tasks = select::own_lists(&kinds, self.request, &self.gathered().pin.sizes);
+        self.list_all(tasks, frames).await?;
         self.check_found()?;
         others::count(self).await;
         if self.finds_needs() { closure::cluster_scoped(self, frames).await } else { Ok(()) }
@@ -270,6 +272,13 @@ impl<'a> Saving<'a> {
     fn tell(&self, problem: Problem) {
         self.events.send(Event::Problem(problem.clone()));
         self.gathered().problems.push(problem);
+    }
+
+    /// Takes back what was told where all starts again after this error: the next pass tells what it meets.
+    fn withdraw(&self, error: &Error) {
+        if error.is_expired() && self.request.restart_when_compacted {
+            self.events.withdraw(std::mem::take(&mut self.gathered().problems));
+        }
     }
 
     /// Compresses frames on threads of their own, and gives them their places in whatever order they get done.

@@ -9,7 +9,10 @@ use crate::store::Store;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long garbage is left alone: longer than any run may take.
+/// How long garbage is left alone: longer than any Job may take ([`LONGEST_RUN`]); other runs look whether their data is
+/// there before they commit.
+///
+/// [`LONGEST_RUN`]: crate::config::LONGEST_RUN
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What one attempt left.

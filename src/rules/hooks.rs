@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How long a command may take where no annotation says so; Velero's default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest time that an annotation may ask for.
-const LONGEST_TIMEOUT: SignedDuration = SignedDuration::from_hours(24);
+const LONGEST_TIMEOUT: SignedDuration = SignedDuration::from_hours(16);
 /// Lines of a failed command's output that are told.
 const TOLD_LINES: usize = 10;
 /// Bytes of them.
@@ -372,7 +372,7 @@ impl Reading<'_> {
     fn timeout(&mut self, key: &str) -> Option<Duration> {
         let Some(text) = self.value(key).map(str::to_owned) else { return Some(DEFAULT_TIMEOUT) };
         let why = match text.parse::<SignedDuration>() {
-            Ok(time) if time > LONGEST_TIMEOUT => "it is longer than 24 hours".to_owned(),
+            Ok(time) if time > LONGEST_TIMEOUT => "it is longer than 16 hours".to_owned(),
             Ok(time) if time.is_positive() => return Some(time.unsigned_abs()),
             Ok(_) => "it is not longer than 0".to_owned(),
             Err(_) if text.parse::<u64>().is_ok() => format!("`{text}` has no unit: write `{text}s`"),

@@ -23,6 +23,7 @@
 //! - `quota`: what objects need of quotas together
 //! - `rights`: the rule that is missing where an API server refuses a write
 //! - `adapt`: all that makes of a saved object what is written, in its order; what flags ask for
+//! - `lists`: whether namespaces are listed one by one or all at once
 //! - `mapping`: `--map-namespace`
 //! - `modifiers`: a person's own rules, in Velero's format
 //! - `gitops`: what Argo CD, Flux and Helm look after
@@ -45,6 +46,7 @@ pub mod head;
 pub mod hooks;
 mod json;
 pub mod kinds;
+pub mod lists;
 pub mod mapping;
 pub mod marks;
 pub mod mask;

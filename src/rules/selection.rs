@@ -3,8 +3,10 @@
 //! rule has its reason, for the report's omissions.
 
 mod chosen;
+mod places;
 
 pub use chosen::{Chosen, Reach, Selection};
+pub use places::{Meant, Place};
 
 use super::kinds::{KindRule, Served};
 use super::{Error, Labels, marks};

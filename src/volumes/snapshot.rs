@@ -54,6 +54,12 @@ pub(super) const GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// The first pause between two polls, and the longest.
 pub(super) const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
+/// Seconds that a run waits for snapshots at most: less than it may take in all ([`LONGEST_RUN`]), so that there is time to
+/// write what it came to.
+///
+/// [`LONGEST_RUN`]: crate::config::LONGEST_RUN
+pub const LONGEST_WAIT: u64 = 16 * 3600;
+
 /// How volumes are saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -49,8 +49,8 @@ fn wait_for_line(namespace: &TempNamespace, line: &str) {
     });
 }
 
-fn begin(namespace: &TempNamespace, url: &str) -> std::process::Child {
-    let args = ["ns", &namespace.name, "--location", url, "--install-namespace", INSTALL, "-o", "json"];
+fn begin(namespaces: &str, url: &str) -> std::process::Child {
+    let args = ["ns", namespaces, "--location", url, "--install-namespace", INSTALL, "-o", "json"];
     let mut command = backup_command(A, &args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
@@ -78,9 +78,12 @@ fn pre_hooks_end_before_the_revision_and_post_hooks_before_the_manifest() {
             }),
         )],
     );
-    let child = begin(&namespace, &location.url);
+    // what a glob means is found out again after the hooks
+    let child = begin(&format!("hook-order-{}-*", std::process::id()), &location.url);
     wait_for_line(&namespace, "pre main");
     kubectl(A, &["create", "configmap", "-n", &namespace.name, "made-during-pre"]).exits(0);
+    let (late, left_out) = (TempNamespace::empty(A, "hook-order"), TempNamespace::empty(A, "hook-order"));
+    kubectl(A, &["label", "namespace", &left_out.name, "kubectl-backup/exclude=true"]).exits(0);
     in_pod(&namespace, "db", "touch /shared/go-pre");
     wait_for_line(&namespace, "post side");
     kubectl(A, &["create", "configmap", "-n", &namespace.name, "made-during-post"]).exits(0);
@@ -92,8 +95,16 @@ fn pre_hooks_end_before_the_revision_and_post_hooks_before_the_manifest() {
     let at = ["--location", &location.url, "--install-namespace", INSTALL];
     let shown = backup(A, &[&["show", id][..], &at].concat()).exits(0).stdout;
     assert!(shown.contains("made-during-pre") && !shown.contains("made-during-post"), "{shown}");
-    let hooks = report(&location, &manifest(&location, id))["hooks"].clone();
-    let ran: Vec<String> = hooks
+    let manifest = manifest(&location, id);
+    let report = report(&location, &manifest);
+    let mut meant = [namespace.name.as_str(), &late.name];
+    meant.sort_unstable();
+    assert_eq!(manifest["namespaces"], json!(meant), "as they are at the revision");
+    assert_eq!(report["resolved"]["excludedNamespaces"], json!([left_out.name]));
+    let log = backup(A, &[&["logs", id][..], &at].concat()).exits(0).stdout;
+    let noted = format!("namespace `{}` is meant at the revision, and was not when the backup began", late.name);
+    assert!(log.contains(&noted) && log.contains("and no hook was run in it"), "{log}");
+    let ran: Vec<String> = report["hooks"]
         .as_array()
         .expect("hooks")
         .iter()
@@ -216,7 +227,7 @@ fn post_hooks_run_when_the_backup_is_cancelled() {
     installed_with_hooks();
     let (location, namespace) = (location("hook-cancel"), TempNamespace::new(A, "hook-cancel"));
     logging_pod(&namespace, "sleep 200");
-    let child = begin(&namespace, &location.url);
+    let child = begin(&namespace.name, &location.url);
     wait_for_line(&namespace, "pre");
     let jobs = get(A, &["jobs", "-n", INSTALL, "-l", "kubectl-backup/verb=backup"]);
     let mut names = jobs["items"].as_array().expect("jobs").iter().filter_map(|job| job["metadata"]["name"].as_str());

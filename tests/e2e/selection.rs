@@ -241,6 +241,15 @@ fn namespaces_by_globs_all_of_them_and_those_that_are_left_out() {
     let all = ["cluster", "--exclude-namespace", &first.name, "--include", "ns,cm", "--location", &location.url];
     let explained = backup(A, &[&all[..], &["--explain", "-o", "json"]].concat()).exits(0).json();
     assert_eq!(omitted(&explained, "namespaces"), [format!("--exclude-namespace {}", first.name)]);
+    // by a label, which leaves out what is in it, too; but not where it is named
+    kubectl(A, &["label", "namespace", &second.name, "velero.io/exclude-from-backup=true"]).exits(0);
+    let glob = format!("{}*", second.name);
+    let (held, manifest, report) = selected(&["ns", &first.name, &glob, "--include", "cm"], &location);
+    assert_eq!((held.len(), &manifest["namespaces"]), (6, &json!([first.name])), "{held:?}");
+    let rule = "label velero.io/exclude-from-backup=true, with all that is in it";
+    assert_eq!(omitted(&report, &format!("namespaces {}", second.name)), [rule]);
+    let (held, ..) = selected(&["ns", &second.name, "--include", "cm"], &location);
+    assert!(held.contains(&format!("namespaces/{}", second.name)) && held.len() == 6, "{held:?}");
 }
 
 #[test]

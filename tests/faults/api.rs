@@ -29,6 +29,8 @@ struct Rule {
 }
 
 type Hook = Box<dyn Fn(&str, usize) + Send>;
+/// What somebody else does: before the request of this name and number.
+type Change = (String, usize, Box<dyn Fn(&mut World) + Send>);
 
 pub(crate) struct State {
     pub(crate) world: World,
@@ -66,6 +68,7 @@ pub(crate) struct State {
     outage: Option<(usize, Duration, Fault)>,
     away_since: Option<tokio::time::Instant>,
     hook: Option<Hook>,
+    changes: Vec<Change>,
 }
 
 #[derive(Clone)]
@@ -98,6 +101,7 @@ impl Api {
             outage: None,
             away_since: None,
             hook: None,
+            changes: Vec::new(),
         })))
     }
 
@@ -131,6 +135,12 @@ impl Api {
     /// Calls this at each request with its name and number, before anything happens.
     pub(crate) fn at_each(&self, hook: impl Fn(&str, usize) + Send + 'static) {
         self.state().hook = Some(Box::new(hook));
+    }
+
+    /// Has somebody else do this just before a request, of that number among those of its name.
+    pub(crate) fn before(&self, name: &str, number: usize, change: impl Fn(&mut World) + Send + 'static) -> &Self {
+        self.state().changes.push((name.to_owned(), number, Box::new(change)));
+        self
     }
 
     /// Every request so far: its name, and how many of that name came before.
@@ -290,6 +300,9 @@ impl State {
         self.seen.push((name.to_owned(), number));
         if let Some(hook) = &self.hook {
             hook(name, number);
+        }
+        for (_, _, change) in self.changes.iter().filter(|(of, at, _)| of == name && *at == number) {
+            change(&mut self.world);
         }
         if let Some((first, length, fault)) = self.outage
             && self.seen.len() > first

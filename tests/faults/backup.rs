@@ -112,7 +112,8 @@ fn is_dispensable(name: &str, fault: Fault) -> bool {
 
 /// Whether something that was not to be listed could be read by its name.
 fn was_read(api: &Api, name: &str) -> bool {
-    let read = name.split_once(" metadata.name=").map(|(path, name)| format!("{path}/{name}"));
+    let read = name.split_once(" metadata.name=");
+    let read = read.map(|(path, name)| format!("{}/{name}", path.trim_end_matches(" names")));
     read.is_some_and(|read| api.seen().iter().any(|(name, _)| *name == read))
 }
 

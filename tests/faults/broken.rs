@@ -6,6 +6,7 @@ use crate::run::{Backup, Scope, Worker, ending, folder, read_archive, read_back}
 use crate::world::{World, kind};
 use kubectl_backup::operations::backup::BackupTask;
 use kubectl_backup::rules::claims::VolumeData;
+use kubectl_backup::rules::selection::Selection;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -90,11 +91,24 @@ async fn a_broken_object_in_another_namespace_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broken_object_in_a_namespace_that_is_left_out_costs_nothing() {
+    let (api, folder) = (Api::busy(), folder());
+    api.state().broken.push((kind("secrets"), "blog/db".to_owned()));
+    let bucket = Bucket::new(folder.path()).await;
+    let selection = Selection { exclude_namespaces: vec!["blog".to_owned()], ..Selection::default() };
+    let task = BackupTask { selection, volumes: VolumeData::Skip, ..BackupTask::default() };
+    assert_eq!(ending(&Worker::default().back_up_task(task, &api, &bucket).await), "Complete");
+    let backup = read_archive(&bucket, "left out").await;
+    assert_eq!(count(&backup, "resources/secrets/"), 4, "those of the two other namespaces");
+    assert!(!api.seen().iter().any(|(name, _)| name.contains("/namespaces/blog/secrets")), "nor is it asked for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_the_namespaces_cannot_be_listed_either_the_kind_is_named() {
     let api = Api::busy();
     api.state().broken.push((kind("secrets"), "blog/db".to_owned()));
     api.fault("GET /api/v1/namespaces names", None, Fault::Status(500));
-    assert_eq!(subjects(&partial(&api, Scope::Cluster).await), ["secrets"]);
+    assert_eq!(subjects(&partial(&api, Scope::Cluster).await), ["secrets", "namespaces"]);
 }
 
 #[tokio::test(start_paused = true)]

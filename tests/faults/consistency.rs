@@ -3,9 +3,15 @@
 use crate::api::{Api, Fault};
 use crate::backup::requests;
 use crate::bucket::Bucket;
-use crate::run::{Scope, Worker, ending, folder, read_archive, read_back};
+use crate::run::{ID, Scope, Worker, ending, folder, read_archive, read_back};
 use crate::world::kind;
-use kubectl_backup::report::Outcome;
+use jiff::Timestamp;
+use kubectl_backup::id::{Attempt, BackupId};
+use kubectl_backup::jobs::status::Status;
+use kubectl_backup::operations::backup::BackupTask;
+use kubectl_backup::report::{Event, Events, Outcome};
+use kubectl_backup::rules::claims::VolumeData;
+use std::sync::{Arc, Mutex};
 
 const GAUGES: &str = "gauges.own.example";
 
@@ -194,10 +200,11 @@ async fn a_compaction_in_a_list_of_names_begins_it_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_compaction_while_a_kind_is_listed_namespace_by_namespace_begins_all_again() {
-    for name in ["GET /api/v1/namespaces names", "GET /api/v1/namespaces/shop/secrets"] {
+    // the namespaces are listed at first, at the revision, and then for this
+    for (name, number) in [("GET /api/v1/namespaces names", 2), ("GET /api/v1/namespaces/shop/secrets", 0)] {
         let (api, folder) = (Api::busy(), folder());
         api.state().broken.push((kind("secrets"), "blog/db".to_owned()));
-        api.fault(name, Some(0), Fault::Compact);
+        api.fault(name, Some(number), Fault::Compact);
         let bucket = Bucket::new(folder.path()).await;
         let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
         assert_eq!(ending(&result), "Partial", "{name}");
@@ -238,4 +245,47 @@ async fn only_a_kind_that_nothing_serves_may_be_gone_since_discovery() {
         let subjects: Vec<&str> = report.problems.iter().map(|problem| problem.subject.as_str()).collect();
         assert_eq!(subjects, if outcome == "Partial" { &["novelties.novel.k8s.io"][..] } else { &[] });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_at_the_revision_is_as_far_from_it_as_the_lists_took() {
+    let begun = |slow: &'static str| async move {
+        let (api, folder) = (Api::busy(), folder());
+        api.fault(slow, None, Fault::Slow);
+        let bucket = Bucket::new(folder.path()).await;
+        assert_eq!(ending(&Worker::default().back_up(&api, &bucket, Scope::Cluster).await), "Complete");
+        let backup = read_back(&api, &bucket, Scope::Cluster, slow).await;
+        (backup.manifest.consistency.skew_seconds, backup.report.seconds)
+    };
+    // what comes before the revision is chosen, as hooks do, is not between them
+    let (skew, whole) = begun("GET /apis").await;
+    assert!(whole > 1000.0 && skew < 10.0, "{skew} of {whole} s");
+    let (skew, whole) = begun("GET /apis/own.example/v1/gauges").await;
+    assert!(skew > 200.0 && skew <= whole, "{skew} of {whole} s");
+}
+
+/// What somebody who watches is told in the end.
+#[tokio::test(start_paused = true)]
+async fn what_a_pass_told_that_began_again_is_told_no_more() {
+    let (api, folder) = (Api::busy(), folder());
+    api.state().broken.push((kind("secrets"), "shop/web".to_owned()));
+    api.fault("GET /api/v1/namespaces page 1", Some(0), Fault::Compact);
+    let bucket = Bucket::new(folder.path()).await;
+    let attempt = Attempt::parse("first").unwrap();
+    let status = Status::new(BackupId::parse(ID).unwrap(), "backup", "0.1.0", attempt, Timestamp::UNIX_EPOCH);
+    let status = Arc::new(Mutex::new((status, 0)));
+    let told = status.clone();
+    let events = Events::new(move |event| {
+        let (status, withdrawn) = &mut *told.lock().unwrap();
+        status.take(&event, Timestamp::UNIX_EPOCH);
+        *withdrawn += usize::from(matches!(event, Event::Withdrawn(_)));
+    });
+    // one list at a time: the Secrets fail before the namespaces, which are fewer, are listed
+    let task = BackupTask { volumes: VolumeData::Skip, parallel: Some(1), ..BackupTask::default() };
+    let result = Worker { events, ..Worker::default() }.back_up_task(task, &api, &bucket).await;
+    assert_eq!(ending(&result), "Partial");
+    let backup = read_back(&api, &bucket, Scope::Cluster, "withdrawn").await;
+    let (status, withdrawn) = &*status.lock().unwrap();
+    assert_eq!((&status.problems, status.problems_total, *withdrawn), (&backup.report.problems, 1, 1));
+    assert_eq!((status.counts.objects, choices(&api)), (backup.manifest.counts.objects, 2));
 }

@@ -21,6 +21,7 @@ mod diff;
 mod existing;
 mod import;
 mod kill;
+mod namespaces;
 mod pages;
 #[allow(dead_code, reason = "the tests on clusters plant more")]
 #[path = "../e2e/planted.rs"]

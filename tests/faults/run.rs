@@ -46,11 +46,14 @@ pub(crate) struct Worker {
     pub(crate) cancel: CancellationToken,
     /// Days that its clock is ahead.
     pub(crate) days: i64,
+    /// How many times as fast as ours its clock goes.
+    pub(crate) pace: u32,
+    pub(crate) events: Events,
 }
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { attempt: "first", cancel: CancellationToken::new(), days: 0 }
+        Self { attempt: "first", cancel: CancellationToken::new(), days: 0, pace: 1, events: Events::ignored() }
     }
 }
 
@@ -60,10 +63,14 @@ impl Worker {
     }
 
     fn context(&self) -> Context {
-        let ahead = SignedDuration::from_hours(24 * self.days);
+        let began = Timestamp::now().checked_add(SignedDuration::from_hours(24 * self.days)).unwrap();
+        let (start, pace, events) = (tokio::time::Instant::now(), self.pace, self.events.clone());
         Context {
-            now: Arc::new(move || Timestamp::now().checked_add(ahead).unwrap()),
-            events: Events::new(|event| clean::check("an event", &format!("{event:?}"))),
+            now: Arc::new(move || began.checked_add(start.elapsed() * pace).unwrap()),
+            events: Events::new(move |event| {
+                clean::check("an event", &format!("{event:?}"));
+                events.send(event);
+            }),
             cancel: self.cancel.clone(),
             attempt: Attempt::parse(self.attempt).unwrap(),
             install_namespace: "kubectl-backup".to_owned(),

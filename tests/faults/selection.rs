@@ -234,7 +234,7 @@ async fn a_count_of_another_revision_or_none_is_not_told() {
 #[tokio::test(start_paused = true)]
 async fn namespaces_that_are_named_need_not_be_listed() {
     let api = Api::new(World::full());
-    for name in ["", " names", " revision", " metadata.name=shop"] {
+    for name in ["", " names", " revision", " metadata.name=shop", " names metadata.name=shop"] {
         api.fault(&format!("GET /api/v1/namespaces{name}"), None, Fault::Status(403));
     }
     let backup = selected(&api, Selection::of_namespaces(vec!["shop".to_owned()])).await;
@@ -253,4 +253,30 @@ async fn namespaces_that_are_named_need_not_be_listed() {
     assert!(ending(&result).starts_with("NotFound: there is no namespace `shpo`"), "{}", ending(&result));
     let result = Worker::default().back_up_task(at("sho*"), &api, &bucket).await;
     assert!(ending(&result).contains("listing namespaces"), "{}", ending(&result));
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_are_listed_one_by_one_where_much_of_a_kind_is_in_others() {
+    let mut world = World::full();
+    for number in 0..200 {
+        world.put("configmaps", Some("blog"), &format!("much-{number:03}"), "", r#""data":{}"#);
+    }
+    let names = || Selection::of_namespaces(vec!["shop".to_owned(), "shop-dev".to_owned()]);
+    let lists = |api: &Api, kind: &str| {
+        let is_first = |name: &&String| !name.contains(' ') || name.matches(' ').count() == 1;
+        let seen = api.seen();
+        let of_kind = seen.iter().map(|(name, _)| name).filter(is_first).filter(|name| name.ends_with(kind));
+        of_kind.map(|name| name.replace("GET /api/v1/", "")).collect::<Vec<_>>()
+    };
+    let api = Api::new(world.clone());
+    let backup = selected(&api, names()).await;
+    assert_eq!(backup.manifest.outcome, Outcome::Complete);
+    assert_eq!((count(&backup, "resources/configmaps/"), count(&backup, "resources/secrets/")), (12, 4));
+    assert_eq!(lists(&api, "/configmaps"), ["namespaces/shop/configmaps", "namespaces/shop-dev/configmaps"]);
+    assert_eq!(lists(&api, "secrets"), ["secrets"]);
+    // who may not list all is asked for the namespaces, and refused nothing
+    let api = Api::new(world);
+    api.fault("GET /api/v1/secrets revision", None, Fault::Status(403));
+    selected(&api, names()).await;
+    assert_eq!(lists(&api, "/secrets"), ["namespaces/shop/secrets", "namespaces/shop-dev/secrets"]);
 }

@@ -1,10 +1,12 @@
 //! Backups while the store fails. A store's errors are final: its own retries are behind them.
 
-use crate::api::Api;
+use crate::api::{self, Api};
 use crate::bucket::{Bucket, Fault};
 use crate::run::{ID, Scope, Worker, assert_nothing_left, ending, files, folder, read_back};
+use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use kubectl_backup::pipeline::sweep;
+use std::path::Path;
 
 /// Every call of a run without faults, and which of them writes the manifest.
 pub(crate) async fn calls(scope: Scope) -> (Vec<(String, usize)>, usize) {
@@ -121,4 +123,38 @@ async fn a_slow_bucket_slows_the_lists_down_and_fails_nothing() {
     let result = Worker::default().back_up(&api, &bucket, Scope::Cluster).await;
     assert_eq!(ending(&result), "Complete");
     read_back(&api, &bucket, Scope::Cluster, "slow").await;
+}
+
+/// A run that takes more than half a day, in which something happens to its objects just before its log is stored.
+async fn long_run(pace: u32, meanwhile: fn(&Path)) -> (String, Bucket, tempfile::TempDir) {
+    let (api, folder) = (Api::new(World::full()), folder());
+    api.fault("GET /apis", None, api::Fault::Slow);
+    let bucket = Bucket::new(folder.path()).await;
+    let objects = bucket.root().join(format!("data/{ID}/first/objects.tar.zst"));
+    bucket.at_each(move |name, _| {
+        if name == format!("finish data/{ID}/first/log.jsonl.zst") {
+            meanwhile(&objects);
+        }
+    });
+    let result = Worker { pace, ..Worker::default() }.back_up(&api, &bucket, Scope::Shop).await;
+    (ending(&result), bucket, folder)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_run_whose_data_was_swept_is_no_backup() {
+    let looks = |bucket: &Bucket| bucket.seen().iter().any(|(name, _)| *name == format!("list data/{ID}/first/"));
+    let (ended, bucket, _folder) = long_run(1, |_| ()).await;
+    assert_eq!((ended.as_str(), looks(&bucket)), ("Complete", false), "nobody sweeps what is so young");
+    let (ended, bucket, _folder) = long_run(60, |_| ()).await;
+    assert_eq!((ended.as_str(), looks(&bucket)), ("Complete", true));
+    let cut = |path: &Path| std::fs::write(path, "x").unwrap();
+    for (meanwhile, found) in [(remove as fn(&Path), "gone"), (cut, "1 bytes instead of")] {
+        let (ended, bucket, _folder) = long_run(60, meanwhile).await;
+        assert!(ended.contains(&format!("objects.tar.zst` that this run stored is {found}")), "{ended}");
+        assert_nothing_left(bucket.root(), found);
+    }
+}
+
+fn remove(path: &Path) {
+    std::fs::remove_file(path).unwrap();
 }

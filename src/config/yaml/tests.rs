@@ -106,6 +106,7 @@ fn values_that_are_wrong_name_their_field() {
         (with_job("priorityClassName: X"), "`job.priorityClassName`: `X` is not a name"),
         (with_job("ttlSecondsAfterFinished: -1"), "`job.ttlSecondsAfterFinished`: `-1` is too small"),
         (with_job("activeDeadlineSeconds: 0"), "`job.activeDeadlineSeconds`: `0` is too small"),
+        (with_job("activeDeadlineSeconds: 72001"), "`job.activeDeadlineSeconds`: `72001` is too large: at most 72000"),
     ];
     for (yaml, beginning) in table {
         let error = refused(&yaml);

@@ -67,7 +67,7 @@ fn a_job_is_what_the_contract_says() {
     let job = World::new().job();
     let typed: Job = serde_json::from_value(job.clone()).unwrap();
     let spec = typed.spec.unwrap();
-    assert_eq!((spec.backoff_limit, spec.active_deadline_seconds), (Some(3), Some(86_400)));
+    assert_eq!((spec.backoff_limit, spec.active_deadline_seconds), (Some(3), Some(72_000)));
     assert_eq!(spec.ttl_seconds_after_finished, Some(86_400));
     let rules = spec.pod_failure_policy.unwrap().rules;
     assert_eq!((rules[0].action.as_str(), rules[1].action.as_str()), ("Ignore", "FailJob"));

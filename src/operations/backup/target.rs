@@ -1,6 +1,7 @@
 //! What a backup is of: the cluster as discovery shows it, the namespaces and kinds that the selection means there, and
 //! what it leaves out. The same for `--explain`.
 
+use super::places::Places;
 use super::{BackupTask, HookReport, Resolved};
 use crate::archive::manifest::ClusterIdentity;
 use crate::cluster::Cluster;
@@ -9,35 +10,31 @@ use crate::id::BackupId;
 use crate::operations::{Context, Usage};
 use crate::pipeline::save::pin::Pin;
 use crate::pipeline::save::{self, SaveRequest, Wanted, pin};
-use crate::pipeline::{Error, until_cancelled};
+use crate::pipeline::until_cancelled;
 use crate::report::{Event, Events, Omission, Problem};
 use crate::resource::{Kind, ObjectName};
+use crate::rules;
 use crate::rules::kinds::Served;
-use crate::rules::selection::{self, Chosen, Namespaces, Selection};
-use crate::rules::{self, similar};
+use crate::rules::selection::{self, Chosen, Selection};
 use crate::volumes::snapshot::Ended;
 use anyhow::Context as _;
-use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
-use std::collections::BTreeSet;
-
-/// Namespaces read at once.
-const AT_ONCE: usize = 8;
 
 /// The cluster as a backup sees it before the first list.
 pub(in crate::operations) struct Target {
     pub(in crate::operations) identity: ClusterIdentity,
-    pub(in crate::operations) wanted: Wanted,
-    pub(in crate::operations) chosen: Chosen,
+    /// What is meant of namespaces: before the hooks, and once it is saved, at the revision.
+    pub(in crate::operations) places: Places,
     /// The kinds that may be saved: asked for, or cluster-scoped and so perhaps needed.
     pub(in crate::operations) kinds: Vec<Kind>,
     served: Vec<Kind>,
-    left_out: Vec<String>,
+    namespaces: Kind,
     pub(in crate::operations) problems: Vec<Problem>,
     pub(in crate::operations) omissions: Vec<Omission>,
     pub(in crate::operations) hooks: Vec<HookReport>,
     pub(in crate::operations) volumes: Ended,
-    pub(in crate::operations) volumes_skew: f64,
+    /// Seconds that what is saved is apart at most, snapshots included.
+    pub(in crate::operations) skew_seconds: f64,
 }
 
 impl Target {
@@ -49,35 +46,37 @@ impl Target {
         let discovery = cluster.discover().await.context("discovery")?;
         let chosen = chosen(selection, &discovery)?;
         let identity = identity(cluster, &discovery).await?;
-        let (wanted, left_out) = wanted(&chosen, cluster, &discovery).await?;
+        let namespaces = discovery.get("namespaces").context("the API server serves no namespaces")?.kind.clone();
+        let places = Places::now(chosen, cluster, &namespaces, events).await?;
         let mut target = Self {
             identity,
-            wanted,
-            chosen,
+            places,
             kinds: Vec::new(),
             served: discovery.kinds.iter().map(|served| served.kind.clone()).collect(),
-            left_out,
+            namespaces,
             problems: Vec::new(),
             omissions: Vec::new(),
             hooks: Vec::new(),
             volumes: Ended::default(),
-            volumes_skew: 0.0,
+            skew_seconds: 0.0,
         };
         target.name_stale(&discovery.stale, events);
         let stale = discovery.stale;
         // the problem of its group says it; asking for each kind would take minutes to fail
         let answers = |served: &Served| !stale.contains(&served.kind.api_version());
         discovery.kinds.into_iter().filter(answers).for_each(|served| target.choose(served));
-        target.name_omissions();
+        let others = target.places.chosen.other_kinds();
+        let omission = |rule| Omission { subject: "all other kinds".to_owned(), rule, objects: None };
+        target.omissions.extend(others.map(omission));
         Ok(target)
     }
 
     /// What a group holds whose server doesn't answer is not saved: a problem, unless every kind that is asked for is
     /// known.
     fn name_stale(&mut self, stale: &[String], events: &Events) {
-        let include = &self.chosen.selection().include;
+        let include = &self.places.chosen.selection().include;
         let all_known =
-            self.chosen.is_by_name_only() || !include.is_empty() && !include.iter().any(|kind| kind.is_glob());
+            self.places.chosen.is_by_name_only() || !include.is_empty() && !include.iter().any(|kind| kind.is_glob());
         if all_known {
             return;
         }
@@ -91,13 +90,13 @@ impl Target {
 
     fn choose(&mut self, served: Served) {
         // where others are asked for, one line says so for all of these
-        let is_asked = self.chosen.lists(&served.kind);
+        let is_asked = self.places.chosen.lists(&served.kind);
         let may_be_needed = !served.kind.namespaced;
         let rule = match selection::never_backed_up(&served) {
             Some(_) if !is_asked => return,
             Some(rule) => Some(rule.to_owned()),
             None if !is_asked && !may_be_needed => return,
-            None => self.chosen.excluded(&served.kind),
+            None => self.places.chosen.excluded(&served.kind),
         };
         match rule {
             Some(rule) => self.omissions.push(Omission { subject: served.kind.key(), rule, objects: None }),
@@ -105,21 +104,9 @@ impl Target {
         }
     }
 
-    /// What the flags leave out.
-    fn name_omissions(&mut self) {
-        let others = self.chosen.other_kinds();
-        let omission = |rule| Omission { subject: "all other kinds".to_owned(), rule, objects: None };
-        self.omissions.extend(others.map(omission));
-        if !self.left_out.is_empty() {
-            let rule = format!("--exclude-namespace {}", self.chosen.selection().exclude_namespaces.join(","));
-            let objects = Some(self.left_out.len() as u64);
-            self.omissions.push(Omission { subject: "namespaces".to_owned(), rule, objects });
-        }
-    }
-
     /// The namespaces of a backup of namespaces.
     pub(in crate::operations) fn namespaces(&self) -> Vec<String> {
-        match &self.wanted {
+        match &self.places.wanted {
             Wanted::Cluster => Vec::new(),
             Wanted::Namespaces(names) => names.iter().cloned().collect(),
         }
@@ -127,20 +114,21 @@ impl Target {
 
     /// What the selection came to, for the report.
     pub(in crate::operations) fn resolved(&self) -> Resolved {
-        let is_namespaces = matches!(self.wanted, Wanted::Namespaces(_));
+        let is_namespaces = matches!(self.places.wanted, Wanted::Namespaces(_));
         let listed = |kind: &&Kind| {
-            let is_asked = self.chosen.lists(kind) && (kind.namespaced || !is_namespaces);
+            let is_asked = self.places.chosen.lists(kind) && (kind.namespaced || !is_namespaces);
             is_asked || (is_namespaces && kind.is("namespaces"))
         };
         Resolved {
             kinds: self.kinds.iter().filter(listed).map(Kind::key).collect(),
-            excluded_namespaces: self.left_out.clone(),
+            excluded_namespaces: self.places.left_out.clone(),
         }
     }
 
-    /// What to list, for a task.
+    /// What to list of these namespaces, for a task.
     pub(in crate::operations) fn request<'a>(
         &'a self,
+        places: &'a Places,
         id: &'a BackupId,
         task: &BackupTask,
         context: &'a Context,
@@ -148,8 +136,8 @@ impl Target {
         SaveRequest {
             id,
             attempt: &context.attempt,
-            wanted: &self.wanted,
-            chosen: &self.chosen,
+            wanted: &places.wanted,
+            chosen: &places.chosen,
             lists: task.parallel.unwrap_or(save::LISTS),
             kinds: &self.kinds,
             served: &self.served,
@@ -159,24 +147,52 @@ impl Target {
         }
     }
 
-    /// Chooses the revision to read at.
-    pub(in crate::operations) async fn pin(
+    /// Chooses the revision to read at, and finds out what the selection means of the namespaces that there are at it.
+    /// Where it is compacted already, another one is chosen, once.
+    pub(in crate::operations) async fn begin(
         &self,
         task: &BackupTask,
         cluster: &Cluster,
         context: &Context,
         events: &Events,
-    ) -> anyhow::Result<Pin> {
-        let reference = self.served.iter().find(|kind| kind.is("namespaces")).context("namespaces can't be listed")?;
-        let within = match &self.wanted {
+    ) -> anyhow::Result<(Pin, Places)> {
+        let mut is_first = true;
+        loop {
+            let pin = until_cancelled(&context.cancel, self.pin(task, cluster)).await?;
+            events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
+            let places = async {
+                let revision = pin.of(&self.namespaces);
+                match self.places.at(cluster, &self.namespaces, revision).await {
+                    Err(error) if error.is_expired() && !is_first => {
+                        self.places.at(cluster, &self.namespaces, None).await
+                    }
+                    other => other,
+                }
+            };
+            match until_cancelled(&context.cancel, places).await {
+                Err(error) if error.is_expired() && is_first => is_first = false,
+                places => return Ok((pin, places?)),
+            }
+        }
+    }
+
+    async fn pin(&self, task: &BackupTask, cluster: &Cluster) -> anyhow::Result<Pin> {
+        let within = match &self.places.wanted {
             Wanted::Cluster => None,
             Wanted::Namespaces(names) => names.first().map(String::as_str),
         };
-        let pin = pin::choose(cluster, reference, &self.kinds, task.consistency, within, task.parallel);
-        let pin = async { pin.await.context("choosing the revision") };
-        let pin = until_cancelled(&context.cancel, pin).await?;
-        events.note(format!("reading at revision {}", pin.revision.as_deref().unwrap_or("(none)")));
-        Ok(pin)
+        let pin = pin::choose(cluster, &self.namespaces, &self.kinds, task.consistency, within, task.parallel);
+        pin.await.context("choosing the revision")
+    }
+
+    /// Takes over what the namespaces came to at the revision, and tells in what that differs.
+    pub(in crate::operations) fn settle(&mut self, places: Places, hooks: bool, events: &Events) {
+        let hooks = hooks && self.kinds.iter().any(|kind| kind.is("pods"));
+        self.places.notes(&places, hooks).into_iter().for_each(|line| events.note(line));
+        places.problems.iter().for_each(|problem| events.send(Event::Problem(problem.clone())));
+        self.problems.extend(places.problems.iter().cloned());
+        self.omissions.extend(places.omissions());
+        self.places = places;
     }
 }
 
@@ -228,65 +244,4 @@ fn chosen(selection: &Selection, discovery: &Discovery) -> Result<Chosen, Usage>
         }
         Usage(text)
     })
-}
-
-/// The namespaces that are meant, and those that are left out. A name or glob that means none is an error: a backup of
-/// nothing would look good.
-async fn wanted(chosen: &Chosen, cluster: &Cluster, discovery: &Discovery) -> anyhow::Result<(Wanted, Vec<String>)> {
-    let selection = chosen.selection();
-    if selection.namespaces.is_none() && selection.exclude_namespaces.is_empty() {
-        return Ok((Wanted::Cluster, Vec::new()));
-    }
-    let kind = &discovery.get("namespaces").context("the API server serves no namespaces")?.kind;
-    let Some(patterns) = &selection.namespaces else {
-        let there = all_namespaces(cluster, kind).await?;
-        return Ok((Wanted::Cluster, there.into_iter().filter(|name| chosen.leaves_out(name)).collect()));
-    };
-    let patterns = Namespaces::parse(patterns).map_err(|error| Usage(error.to_string()))?;
-    let there = if patterns.is_literal() {
-        named_namespaces(cluster, kind, &patterns).await?
-    } else {
-        all_namespaces(cluster, kind).await?
-    };
-    let existing: Vec<&str> = there.iter().map(String::as_str).collect();
-    if let Some(unmatched) = patterns.unmatched(&existing).first() {
-        // who may not list them is told the same, without what is spelled nearly so
-        let all = all_namespaces(cluster, kind).await.unwrap_or_default();
-        let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        return Err(Error::NotFound(no_such_namespace(unmatched, &all)).into());
-    }
-    let meant = there.into_iter().filter(|name| patterns.matches(name));
-    let (left_out, wanted): (Vec<String>, Vec<String>) = meant.partition(|name| chosen.leaves_out(name));
-    if wanted.is_empty() {
-        let flag = selection.exclude_namespaces.join(",");
-        let text = format!("`--exclude-namespace {flag}` leaves no namespace\nhint: name fewer");
-        return Err(Usage(text).into());
-    }
-    Ok((Wanted::Namespaces(wanted.into_iter().collect()), left_out))
-}
-
-async fn all_namespaces(cluster: &Cluster, kind: &Kind) -> anyhow::Result<BTreeSet<String>> {
-    let listed = cluster.list_names(kind, None).await.context("listing namespaces")?;
-    Ok(listed.into_iter().map(|listed| listed.name.name).collect())
-}
-
-/// Those of the namespaces that are there: each is read, so that nobody needs the right to list all.
-async fn named_namespaces(cluster: &Cluster, kind: &Kind, patterns: &Namespaces) -> anyhow::Result<BTreeSet<String>> {
-    let names: BTreeSet<&str> = patterns.literal_names().collect();
-    let read = async |name: &str| {
-        let found = cluster.get(kind, &ObjectName::new(None, name)).await;
-        let found = found.with_context(|| format!("reading the namespace `{name}`"))?;
-        anyhow::Ok(found.map(|_| name.to_owned()))
-    };
-    let found = stream::iter(names).map(read).buffer_unordered(AT_ONCE);
-    found.try_filter_map(async |name| Ok(name)).try_collect().await
-}
-
-fn no_such_namespace(pattern: &str, existing: &[&str]) -> String {
-    let similar = similar(pattern, existing.iter().copied());
-    let hint = match similar.first() {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => "`kubectl get namespaces` lists what there is".to_owned(),
-    };
-    format!("there is no namespace `{pattern}`\nhint: {hint}")
 }

@@ -7,14 +7,13 @@ use crate::report::Omission;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::Labels;
 use crate::rules::hooks::{self, PodHooks};
+use crate::rules::lists::one_by_one;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Namespaces up to which each is listed on its own; above, one list of all is less work for the API server.
-const OWN_LISTS: usize = 16;
 /// Pods that are named where they share a problem.
 const NAMED: usize = 20;
 
@@ -73,7 +72,7 @@ impl Around<'_> {
             is_annotated.then(|| self.selected(kind, raw)).flatten()
         };
         match self.wanted {
-            Wanted::Namespaces(namespaces) if namespaces.len() <= OWN_LISTS => {
+            Wanted::Namespaces(namespaces) if self.is_each_listed(kind, namespaces.len()).await => {
                 let mut names = Vec::new();
                 for namespace in namespaces {
                     names.extend(self.cluster.pick(kind, Some(namespace), pick).await?);
@@ -86,6 +85,13 @@ impl Around<'_> {
             }
             Wanted::Cluster => self.cluster.pick(kind, None, pick).await,
         }
+    }
+
+    /// Whether namespaces are listed one by one: where that is less work, or all can't be counted.
+    async fn is_each_listed(&self, kind: &Kind, namespaces: usize) -> bool {
+        let is_one = namespaces <= 1;
+        let pods = if is_one { None } else { self.cluster.newest(kind, None).await.ok().and_then(|all| all.objects()) };
+        is_one || one_by_one(namespaces, pods, None)
     }
 
     /// The name of a pod that is selected: no other is asked to prepare.

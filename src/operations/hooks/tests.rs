@@ -41,7 +41,8 @@ impl Fake {
         let seen = log.clone();
         let client = api_server(move |line| {
             let path = line.split(' ').nth(1).unwrap();
-            let below = path.strip_prefix("/api/v1/namespaces/shop/pods").unwrap_or_default();
+            let of_all = path.strip_prefix("/api/v1/pods");
+            let below = path.strip_prefix("/api/v1/namespaces/shop/pods").or(of_all).unwrap_or_default();
             if path.ends_with("/selfsubjectaccessreviews") {
                 return Answer::Json(201, json!({"status": {"allowed": !denied}}).to_string());
             }
@@ -117,6 +118,14 @@ fn outcomes(ran: &Ran) -> Vec<(String, When, HookOutcome)> {
 
 fn both() -> Value {
     json!({"db": {"kubectl-backup/pre": "freeze", "kubectl-backup/post": "thaw"}, "web": {"app": "x"}})
+}
+
+#[tokio::test]
+async fn none_in_namespaces_that_are_left_out() {
+    let mut fake = Fake::new(both(), false, |_| vec![success()]).await;
+    (fake.wanted, fake.chosen) = (Wanted::Cluster, Chosen::default().without(["shop".to_owned()]));
+    let (_, ran) = fake.run(true, async { Ok(()) }).await;
+    assert_eq!((fake.log(), outcomes(&ran)), (vec!["work".to_owned()], Vec::new()));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use crate::pipeline::Error;
 use crate::pipeline::upload;
 use crate::store::{self, Store};
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 
 /// Bytes of what is packed that are opened at once.
 const PIECE: usize = 256 * 1024;
@@ -46,6 +47,36 @@ pub async fn put_packed(
     packed: &Packed,
 ) -> Result<File, Error> {
     upload::put(store, data_key(id, attempt, name), packed.pieces(PIECE)?).await
+}
+
+/// How long a run may have taken whose data is certainly still there: half of what others leave it alone for.
+const SURELY_THERE: SignedDuration = SignedDuration::from_hours(12);
+
+/// Checks before the commit of a long run that nobody has swept what it stored: a Job's time is bounded, that of a run with
+/// `--local` or on a machine that slept isn't.
+///
+/// # Errors
+/// [`Error::Swept`], or the bucket's.
+pub async fn check_stored(
+    store: &dyn Store,
+    manifest: &Manifest,
+    began: Timestamp,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if now.duration_since(began) < SURELY_THERE {
+        return Ok(());
+    }
+    let listed = store.list(&data_key(&manifest.id, &manifest.attempt, "")).await?;
+    let files = &manifest.files;
+    for file in [&files.objects, &files.index, &files.report, &files.log] {
+        let found = match listed.iter().find(|object| object.key == file.key) {
+            Some(object) if object.size == file.size => continue,
+            Some(object) => format!("{} bytes instead of {}", object.size, file.size),
+            None => "gone".to_owned(),
+        };
+        return Err(Error::Swept { key: file.key.clone(), found });
+    }
+    Ok(())
 }
 
 /// Writes the manifest: from then on the backup exists. Where one is there already, or the answer got lost, it is read

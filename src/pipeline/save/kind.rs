@@ -140,7 +140,8 @@ impl Saving<'_> {
             }
             other => other,
         };
-        Ok(listed?.into_iter().map(|listed| listed.name.name).collect())
+        let names = listed?.into_iter().map(|listed| listed.name.name);
+        Ok(names.filter(|name| !self.request.chosen.leaves_out(name)).collect())
     }
 
     /// Whether lists of single namespaces may give what a list of all doesn't: where something in it can't be read, and

@@ -44,7 +44,8 @@ pub async fn look(
         while dropped.recv().await.is_some() {}
         Ok(())
     };
-    until_cancelled(cancel, async { tokio::try_join!(lists, drops).map(drop) }).await?;
+    let looked = until_cancelled(cancel, async { tokio::try_join!(lists, drops).map(drop) }).await;
+    looked.inspect_err(|error| saving.withdraw(error))?;
     let gathered = saving.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Seen {
         kinds: gathered.kinds(),

@@ -99,5 +99,5 @@ pub(super) async fn count(saving: &Saving<'_>) {
 /// Whether all that a list could hold is in a place that was asked for.
 fn is_countable(saving: &Saving<'_>, namespace: Option<&str>) -> bool {
     let is_whole = matches!(saving.request.wanted, Wanted::Cluster);
-    namespace.is_some() || (is_whole && saving.request.chosen.selection().exclude_namespaces.is_empty())
+    namespace.is_some() || (is_whole && !saving.request.chosen.leaves_out_some())
 }

@@ -6,7 +6,6 @@
 //! one that doesn't answer: what counts for itself may fall between two of the others' revisions by chance.
 
 use crate::archive::manifest::Unpinned;
-use crate::cluster::list::ListMeta;
 use crate::cluster::{Cluster, Error};
 use crate::resource::Kind;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -31,7 +30,7 @@ pub struct Pin {
     pub revision: Option<String>,
     /// The kinds that can't be read at it, by key, with the reason.
     pub unpinned: BTreeMap<String, Unpinned>,
-    /// How many objects kinds have, by key, about and where their API says so: the longest list is begun first.
+    /// How many objects kinds have in all namespaces, by key, about and where their API says so to who may list them all.
     pub sizes: BTreeMap<String, u64>,
 }
 
@@ -79,19 +78,32 @@ fn relaxed(kinds: &[Kind]) -> Pin {
     pin
 }
 
+/// What a kind says of itself.
+struct Newest {
+    revision: String,
+    /// How many objects there are in all namespaces, where that can be known.
+    objects: Option<u64>,
+}
+
 /// What a kind's newest list says; of its objects in one namespace where only these may be listed.
-async fn newest(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<ListMeta, Error> {
+async fn newest(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<Newest, Error> {
     match (cluster.newest(kind, None).await, within) {
-        (Err(error), Some(_)) if error.is_forbidden() && kind.namespaced => cluster.newest(kind, within).await,
-        (result, _) => result,
+        (Err(error), Some(_)) if error.is_forbidden() && kind.namespaced => {
+            let of_one = cluster.newest(kind, within).await?;
+            Ok(Newest { revision: of_one.resource_version, objects: None })
+        }
+        (of_all, _) => of_all.map(|list| Newest { objects: list.objects(), revision: list.resource_version }),
     }
 }
 
 /// The same of a kind that need not be the reference: where it can't be had since something in the list can't be read (a
 /// Secret that can't be decrypted, a conversion webhook that is dead), a list without objects still says the revision.
-async fn newest_of_any(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<ListMeta, Error> {
+async fn newest_of_any(cluster: &Cluster, kind: &Kind, within: Option<&str>) -> Result<Newest, Error> {
     match newest(cluster, kind, within).await {
-        Err(error) if !is_told_by_list(&error) => cluster.newest_of_nothing(kind, within).await.map_err(|_| error),
+        Err(error) if !is_told_by_list(&error) => {
+            let of_nothing = cluster.newest_of_nothing(kind, within).await.map_err(|_| error)?;
+            Ok(Newest { revision: of_nothing.resource_version, objects: None })
+        }
         other => other,
     }
 }
@@ -111,11 +123,11 @@ async fn first<'a>(
 ) -> Result<(&'a Kind, String), Error> {
     let refused = match newest(cluster, reference, within).await {
         Err(error) if error.is_forbidden() => error,
-        other => return other.map(|newest| (reference, newest.resource_version)),
+        other => return other.map(|newest| (reference, newest.revision)),
     };
     for kind in kinds.iter().filter(|kind| OTHER_REFERENCES.iter().any(|key| kind.is(key))) {
         if let Ok(newest) = newest(cluster, kind, within).await {
-            return Ok((kind, newest.resource_version));
+            return Ok((kind, newest.revision));
         }
     }
     Err(refused)
@@ -129,7 +141,7 @@ async fn exact(
     at_once: usize,
 ) -> Result<Pin, Error> {
     let (reference, before) = first(cluster, reference, kinds, within).await?;
-    let mut answers: Vec<(Kind, Result<ListMeta, Error>)> = stream::iter(kinds.to_vec())
+    let mut answers: Vec<(Kind, Result<Newest, Error>)> = stream::iter(kinds.to_vec())
         .map(|kind| async move {
             let answer = newest_of_any(cluster, &kind, within).await;
             Ok::<_, Error>((kind, answer))
@@ -137,7 +149,7 @@ async fn exact(
         .buffer_unordered(at_once.max(1))
         .try_collect()
         .await?;
-    let after = newest(cluster, reference, within).await?.resource_version;
+    let after = newest(cluster, reference, within).await?.revision;
     answers.sort_by(|a, b| a.0.cmp(&b.0));
     let mut pin = Pin { revision: Some(after.clone()), ..Pin::default() };
     let bounds = number(&before).zip(number(&after));
@@ -145,15 +157,13 @@ async fn exact(
         pin.revision = None;
     }
     for (kind, answer) in answers {
-        if let Some(more) = answer.as_ref().ok().and_then(|newest| newest.remaining) {
-            pin.sizes.insert(kind.key(), more);
-        }
+        let size = answer.as_ref().ok().and_then(|newest| newest.objects);
+        pin.sizes.extend(size.map(|size| (kind.key(), size)));
         match answer {
             Ok(newest) => {
-                let is_between =
-                    |(low, high)| number(&newest.resource_version).is_some_and(|n| (low..=high).contains(&n));
+                let is_between = |(low, high)| number(&newest.revision).is_some_and(|n| (low..=high).contains(&n));
                 if !bounds.is_some_and(is_between) {
-                    pin.release(&kind, "its API has a revision counter of its own", newest.resource_version);
+                    pin.release(&kind, "its API has a revision counter of its own", newest.revision);
                 }
             }
             Err(error) if bounds.is_some() && is_told_by_list(&error) => (),

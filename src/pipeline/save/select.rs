@@ -7,12 +7,14 @@ use crate::pipeline::Error;
 use crate::report::Problem;
 use crate::resource::{Kind, ObjectName};
 use crate::rules::claims::{self, VolumeData};
+use crate::rules::lists::one_by_one;
 use crate::rules::needs::needs_of;
 use crate::rules::selection::{self, Reach};
 use crate::rules::volumes::Claim;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Namespaces up to which each is listed on its own; above, one list of all is less work for the API server.
+/// Namespaces up to which each is listed on its own where the API server picks the objects: so it is known what it passes
+/// over in them.
 const OWN_LISTS: usize = 16;
 /// Names up to which each object is fetched on its own.
 pub(super) const OWN_NAMES: usize = 8;
@@ -26,8 +28,13 @@ pub(super) struct Picked {
     named: BTreeSet<(String, String)>,
 }
 
-/// The lists of what was asked for itself; what it needs is found afterwards.
-pub(super) fn own_lists(kinds: &[Kind], request: &SaveRequest<'_>) -> Vec<ListTask> {
+/// The lists of what was asked for itself; what it needs is found afterwards. `sizes` says how many objects kinds have.
+pub(super) fn own_lists(kinds: &[Kind], request: &SaveRequest<'_>, sizes: &BTreeMap<String, u64>) -> Vec<ListTask> {
+    let all = sizes.get("namespaces").copied();
+    let each = |kind: &Kind, wanted: usize| match request.chosen.reach(kind) {
+        Reach::Whole => one_by_one(wanted, sizes.get(&kind.key()).copied(), all),
+        _ => wanted <= OWN_LISTS,
+    };
     let mut tasks = Vec::new();
     for kind in kinds {
         match request.wanted {
@@ -37,7 +44,7 @@ pub(super) fn own_lists(kinds: &[Kind], request: &SaveRequest<'_>) -> Vec<ListTa
             }
             Wanted::Namespaces(_) if !kind.namespaced => (),
             _ if !request.chosen.lists(kind) => (),
-            Wanted::Namespaces(names) if names.len() <= OWN_LISTS => {
+            Wanted::Namespaces(names) if each(kind, names.len()) => {
                 let within = names.iter().map(|namespace| ListTask::within(kind, namespace));
                 tasks.extend(within.flat_map(|task| reaching(task, request)));
             }
@@ -136,7 +143,10 @@ impl Saving<'_> {
         }
     }
 
-    /// The rule that leaves an object out, if one does. Who names an object means it, whatever its labels say.
+    /// The rule that leaves an object out, if one does. Who names an object means it, whatever its labels say; a namespace
+    /// whose label excludes it is left out with all that is in it, or not at all ([`Chosen::among`]).
+    ///
+    /// [`Chosen::among`]: crate::rules::selection::Chosen::among
     pub(super) fn omitted(
         &self,
         kind: &Kind,
@@ -144,7 +154,8 @@ impl Saving<'_> {
         meta: &ItemMeta<'_>,
         is_named: bool,
     ) -> Option<&'static str> {
-        let by_label = if is_named { None } else { selection::excluded_by_label(&meta.labels) };
+        let heeds_label = !is_named && !kind.is("namespaces");
+        let by_label = if heeds_label { selection::excluded_by_label(&meta.labels) } else { None };
         by_label.or_else(|| {
             selection::never_backed_up_object(kind, namespace, &meta.labels, self.request.install_namespace)
         })

@@ -101,7 +101,7 @@ fn what_cannot_be_meant_is_named() {
     wrong(timeout("soon"), key, "`soon` is not a duration");
     wrong(timeout("0s"), key, "not longer than 0");
     wrong(timeout("-5s"), key, "not longer than 0");
-    wrong(timeout("25h"), key, "longer than 24 hours");
+    wrong(timeout("17h"), key, "longer than 16 hours");
     wrong(timeout("99999999999999999999h"), key, "not a duration");
     let on_error = json!({"kubectl-backup/post": "x", "kubectl-backup/post-on-error": "ignore"});
     wrong(on_error, "kubectl-backup/post-on-error", "`ignore` is neither `Fail` nor `Continue`");

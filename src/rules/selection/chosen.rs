@@ -86,8 +86,12 @@ pub struct Chosen {
     /// Keys of the excluded kinds, with the pattern.
     excluded: BTreeMap<String, String>,
     /// Names by the key of their kind.
-    named: BTreeMap<String, BTreeSet<String>>,
+    pub(super) named: BTreeMap<String, BTreeSet<String>>,
+    /// The namespaces; `None`: the cluster.
+    pub(super) patterns: Option<Namespaces>,
     left_out: Option<Namespaces>,
+    /// Namespaces that their labels leave out.
+    labelled: BTreeSet<String>,
 }
 
 impl Chosen {
@@ -123,7 +127,9 @@ impl Chosen {
         }
         let without = &selection.exclude_namespaces;
         let left_out = if without.is_empty() { None } else { Some(Namespaces::parse(without)?) };
-        Ok(Self { selection: selection.clone(), included, excluded, named, left_out })
+        let patterns = selection.namespaces.as_deref().map(Namespaces::parse).transpose()?;
+        let labelled = BTreeSet::new();
+        Ok(Self { selection: selection.clone(), included, excluded, named, patterns, left_out, labelled })
     }
 
     /// What was asked for.
@@ -209,8 +215,28 @@ impl Chosen {
         namespace.is_some_and(|namespace| self.leaves_out(namespace))
     }
 
-    /// Whether a namespace is left out by `--exclude-namespace`.
+    /// The namespaces that are asked for; `None`: the cluster.
+    pub fn patterns(&self) -> Option<&Namespaces> {
+        self.patterns.as_ref()
+    }
+
+    /// The same without these namespaces, which their labels leave out.
+    pub fn without(&self, labelled: impl IntoIterator<Item = String>) -> Self {
+        Self { labelled: labelled.into_iter().collect(), ..self.clone() }
+    }
+
+    /// Whether a namespace is left out, by `--exclude-namespace` or by its label.
     pub fn leaves_out(&self, namespace: &str) -> bool {
+        self.excludes_namespace(namespace) || self.labelled.contains(namespace)
+    }
+
+    /// Whether any namespace is left out.
+    pub fn leaves_out_some(&self) -> bool {
+        self.left_out.is_some() || !self.labelled.is_empty()
+    }
+
+    /// Whether a namespace is left out by `--exclude-namespace`.
+    pub(super) fn excludes_namespace(&self, namespace: &str) -> bool {
         self.left_out.as_ref().is_some_and(|left_out| left_out.matches(namespace))
     }
 

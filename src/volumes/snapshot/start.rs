@@ -45,7 +45,7 @@ impl Snapshots<'_> {
     /// Takes the claims as they are found, until all are, and begins the snapshots of their volumes. Called again, when the
     /// lists start again, it goes on with the snapshots that it has.
     pub async fn start(&mut self, mut claims: mpsc::UnboundedReceiver<Claim>) {
-        self.problems.clear();
+        self.request.events.withdraw(std::mem::take(&mut self.problems));
         self.omissions.clear();
         self.copies.clear();
         let mut found = BTreeMap::new();

@@ -6,6 +6,7 @@ use super::{PART, PATIENCE, patience_for, patient_store, store};
 use crate::report::ExitCode;
 use crate::store::{Error, Store};
 use bytes::Bytes;
+use futures::FutureExt;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
