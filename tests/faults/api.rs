@@ -2,15 +2,12 @@
 //! lists, single objects, creates, updates, deletes, dry runs. Faults are put in front of requests by name, so that a test can go through every
 //! request that a run makes.
 
+mod body;
 mod writes;
 
 use crate::world::{KINDS, World, place};
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use body::{Answered, stream};
 use http::{Request, Response};
-use http_body_util::StreamBody;
-use hyper::body::Frame;
 use kube::client::Body;
 use kubectl_backup::cluster::Cluster;
 use serde_json::{Value, json};
@@ -18,8 +15,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Bytes of a chunk of an answer: few, so that chunks end anywhere.
-const CHUNK: usize = 61;
 /// Objects in a page, however many are asked for.
 const PAGE: usize = 3;
 
@@ -109,8 +104,6 @@ pub(crate) struct Api(Arc<Mutex<State>>);
 
 /// An answer that is not yet on its way: code, seconds after which to try again, body.
 type Answer = (u16, Option<u32>, String);
-/// A body on its way.
-type Answered = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
 impl Api {
     pub(crate) fn new(world: World) -> Self {
@@ -232,36 +225,6 @@ impl Api {
         }
         Ok(response.body(stream(text.into_bytes(), fault))?)
     }
-}
-
-/// A body in small chunks, with what the fault makes of it.
-fn stream(mut bytes: Vec<u8>, fault: Option<Fault>) -> Answered {
-    let share = |percent: usize| (bytes.len() * percent / 100).min(bytes.len().saturating_sub(1));
-    let (keep, tail): (usize, Option<Fault>) = match fault {
-        Some(Fault::BreaksOff(percent) | Fault::Ends(percent) | Fault::Stalls(percent)) => (share(percent), fault),
-        Some(Fault::StatusStalls(_)) => (share(50), fault),
-        Some(Fault::Rots(percent)) => {
-            let from = share(percent);
-            bytes[from..].fill(b'#');
-            (bytes.len(), None)
-        }
-        _ => (bytes.len(), None),
-    };
-    bytes.truncate(keep);
-    let chunks: Vec<Bytes> = bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
-    let slow = fault == Some(Fault::Slow);
-    let body = futures::stream::iter(chunks).then(move |chunk| async move {
-        if slow {
-            tokio::time::sleep(Duration::from_secs(40)).await;
-        }
-        Ok::<_, std::io::Error>(Frame::data(chunk))
-    });
-    let broken = || Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset in the middle"));
-    StreamBody::new(match tail {
-        Some(Fault::BreaksOff(_)) => body.chain(futures::stream::once(std::future::ready(broken()))).boxed(),
-        Some(Fault::Stalls(_) | Fault::StatusStalls(_)) => body.chain(futures::stream::pending()).boxed(),
-        _ => body.boxed(),
-    })
 }
 
 /// A request, understood.
