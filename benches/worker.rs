@@ -55,7 +55,7 @@ pub(crate) async fn carry_out(
                 eprintln!("problem: {}: {}", problem.subject, problem.message);
                 return;
             }
-            Event::Progress { .. } => return,
+            Event::Withdrawn(_) | Event::Progress { .. } => return,
         };
         noted.lock().unwrap_or_else(PoisonError::into_inner).push((what, started.elapsed().as_secs_f64()));
     });
