@@ -43,12 +43,6 @@ struct Multipart {
     sent: Vec<CompletedPart>,
 }
 
-impl Multipart {
-    fn new(id: String) -> Self {
-        Self { id, sent: Vec::new() }
-    }
-}
-
 impl S3Upload {
     pub(super) fn new(bucket: Arc<Bucket>, key: &str) -> Self {
         let (key, buffer) = (key.to_owned(), BytesMut::new());
@@ -67,17 +61,16 @@ impl S3Upload {
             let deed = Deed::new(Action::CreateMultipartUpload, &self.key);
             self.bucket.refused(deed, format!("its task ended: {ended}"))
         };
-        Ok(Multipart::new(begun.map_err(ended)??))
+        Ok(Multipart { id: begun.map_err(ended)??, sent: Vec::new() })
     }
 
     /// Sends what the buffer holds as a part. The buffer stays for the next one.
     async fn send_part(&mut self) -> Result<(), Error> {
-        let begun = match self.multipart.take() {
-            Some(multipart) => multipart,
-            None => self.begin().await?,
-        };
-        let multipart = self.multipart.insert(begun);
+        if self.multipart.is_none() {
+            self.multipart = Some(self.begin().await?);
+        }
         let (bucket, key) = (&self.bucket, &self.key);
+        let Some(multipart) = &mut self.multipart else { return Ok(()) };
         if multipart.sent.len() == PARTS_LIMIT {
             let limit = (PARTS_LIMIT * bucket.part_size) as u64;
             return Err(Error::TooLarge { place: bucket.place(Some(key)), limit });
@@ -199,10 +192,10 @@ impl Drop for S3Upload {
         let (bucket, key) = (Arc::clone(&self.bucket), std::mem::take(&mut self.key));
         runtime.spawn(async move {
             let begun = match beginning {
-                Some(beginning) => beginning.await.ok().and_then(Result::ok).map(Multipart::new),
+                Some(beginning) => beginning.await.ok().and_then(Result::ok),
                 None => None,
             };
-            let Some(Multipart { id, .. }) = multipart.or(begun) else { return };
+            let Some(id) = multipart.map(|multipart| multipart.id).or(begun) else { return };
             if let Err(error) = bucket.abort(&key, &id).await {
                 tracing::warn!(key, %error, "an upload that was dropped could not be aborted");
             }
