@@ -391,8 +391,7 @@ impl Files {
             index.write(rest).await
         };
         if let Err(error) = ended.await {
-            objects.abort().await;
-            index.abort().await;
+            tokio::join!(objects.abort(), index.abort());
             return Err(error);
         }
         let (objects, index) = tokio::join!(objects.finish(), index.finish());
@@ -400,7 +399,6 @@ impl Files {
     }
 
     async fn abort(self) {
-        self.objects.abort().await;
-        self.index.abort().await;
+        tokio::join!(self.objects.abort(), self.index.abort());
     }
 }

@@ -6,6 +6,11 @@ use crate::archive::manifest::File;
 use crate::id::DigestBuilder;
 use crate::store::{Store, Upload};
 use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long an abort may take: a run that is told to stop has 40 s, most of them for what its post hooks put right.
+const ABORT: Duration = Duration::from_secs(10);
 
 /// A file that is being written.
 pub(super) struct FileUpload {
@@ -45,9 +50,12 @@ impl FileUpload {
 
     /// Gives up; nothing remains. A failure to clean up is left to a later run's sweep.
     pub(super) async fn abort(self) {
-        if let Err(error) = self.upload.abort().await {
-            tracing::warn!(key = self.key, %error, "an unfinished upload is left for a later run to sweep");
-        }
+        let why = match timeout(ABORT, self.upload.abort()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the store has not answered within {} s", ABORT.as_secs()),
+        };
+        tracing::warn!(key = self.key, why, "an unfinished upload is left for a later run to sweep");
     }
 }
 
@@ -70,5 +78,35 @@ pub(super) async fn put(
             file.abort().await;
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    /// A store that doesn't answer any more.
+    struct Silent;
+
+    #[async_trait::async_trait]
+    impl Upload for Silent {
+        async fn write(&mut self, _: Bytes) -> Result<(), store::Error> {
+            std::future::pending().await
+        }
+        async fn finish(self: Box<Self>) -> Result<u64, store::Error> {
+            std::future::pending().await
+        }
+        async fn abort(self: Box<Self>) -> Result<(), store::Error> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_leaves_time_for_post_hooks() {
+        let (upload, begun) = (Box::new(Silent), tokio::time::Instant::now());
+        FileUpload { key: "a".to_owned(), upload, digest: DigestBuilder::default(), size: 0 }.abort().await;
+        // 40 s are left after a signal, and post hooks may take 25 of them
+        assert!(begun.elapsed() <= Duration::from_secs(15), "{:?}", begun.elapsed());
     }
 }
