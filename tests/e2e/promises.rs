@@ -168,10 +168,10 @@ fn promise_3_all_objects_of_a_backup_are_from_one_instant() {
     let (location, namespace) = (location("instant"), TempNamespace::new(A, "instant"));
     let (stop, name) = (AtomicBool::new(false), namespace.name.as_str());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    // two full pages of 2,000 and a bit
+    // pages of 500, of 2,000 and a bit
     runtime.block_on(async {
         let api = api::<ConfigMap>(name).await;
-        let made = futures::stream::iter(0..4100);
+        let made = futures::stream::iter(0..2600);
         made.for_each_concurrent(32, async |number| create(&api, &format!("m-{number:05}")).await).await;
     });
     let manifests: Vec<Value> = std::thread::scope(|scope| {
@@ -201,7 +201,7 @@ fn promise_3_all_objects_of_a_backup_are_from_one_instant() {
             let names = entries.iter().filter(|entry| entry["kind"] == kind).filter_map(|entry| entry["name"].as_str());
             names.filter_map(|name| name.strip_prefix(prefix)).collect()
         };
-        assert_eq!(rounds("configmaps", "m-").len(), 4100);
+        assert_eq!(rounds("configmaps", "m-").len(), 2600);
         for (dependent, needed) in [
             (rounds("configmaps", "pair-"), rounds("secrets", "pair-")),
             (rounds("configmaps", "z-"), rounds("configmaps", "a-")),
