@@ -2,7 +2,7 @@
 //! deletion of their Job.
 
 use crate::harness::{ClusterName::A, *};
-use crate::interrupted::{begin, end, kill, live_pods};
+use crate::interrupted::{begin, end, live_pods};
 use crate::proxy::Proxy;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -82,7 +82,8 @@ fn promise_1_an_upload_of_a_killed_worker_is_swept_by_a_later_run() {
     let stage = Stage::new("killed-upload");
     let (running, _, pod) = stage.sending();
     let killed = stage.pending();
-    kill(&pod);
+    // the kernel's way: a pod that is deleted is asked first, however little time it is given
+    signal(&process_of(&pod), "KILL");
     stage.proxy.release();
     let told = end(running).exits(0).json();
     assert_eq!(manifest(&stage.place, told["id"].as_str().expect("an id"))["outcome"], "Complete");
@@ -130,10 +131,10 @@ fn a_second_signal_exits_at_once() {
     let process = process_of(&pod);
     // what cleans up is held back as well
     stage.proxy.hold("DELETE", OBJECTS, 1);
-    signal(&process);
+    signal(&process, "TERM");
     stage.proxy.wait_held(1);
     let since = Instant::now();
-    signal(&process);
+    signal(&process, "TERM");
     eventually("the process to end", || (!std::path::Path::new("/proc").join(&process).exists()).then_some(()));
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}; cleaning up takes 40 s at most", since.elapsed());
     let ended = eventually("the pod to have ended", || {
@@ -160,6 +161,6 @@ fn process_of(pod: &str) -> String {
     names.find(is_its).unwrap_or_else(|| panic!("no process of {pod}"))
 }
 
-fn signal(process: &str) {
-    assert!(Command::new("kill").args(["-TERM", process]).status().expect("kill runs").success(), "{process}");
+fn signal(process: &str, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, process]).status().expect("kill runs").success(), "{process}");
 }
